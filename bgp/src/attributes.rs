@@ -1,0 +1,76 @@
+//! Path attributes: what we attach to a route that we originate, and what we keep of a route that we learned.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::{Asn, Community, LargeCommunity};
+
+/// What an embedder attaches to a route that it wants announced. ORIGIN is always IGP, the next hop is the session's own.
+///
+/// Ordered and compared by value, so that equal sets are one set however they were made; the engine interns them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteAttributes {
+    pub communities: Vec<Community>,
+    pub large_communities: Vec<LargeCommunity>,
+    /// Sent to internal peers only (RFC 4271 section 5.1.5); there the default is 100.
+    pub local_preference: Option<u32>,
+    /// MULTI_EXIT_DISC: the lower, the better, between entrances into the same AS.
+    pub med: Option<u32>,
+    /// How many times our own AS number is put in front of the one that an external peer gets anyway.
+    pub prepend: u8,
+}
+
+/// ORIGIN (RFC 4271 section 5.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    Igp,
+    Egp,
+    Incomplete,
+}
+
+/// The attributes of a learned route, shared by every prefix that came with them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathAttributes {
+    pub origin: Origin,
+    pub as_path: AsPath,
+    pub med: Option<u32>,
+    /// From internal peers only; an external peer's is discarded (RFC 7606 section 7.5).
+    pub local_preference: Option<u32>,
+    pub communities: Vec<Community>,
+    pub large_communities: Vec<LargeCommunity>,
+}
+
+/// An AS_PATH, neighbour first. AS_SETs do not occur: RFC 9774 has them treated as a withdrawal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AsPath(pub Vec<Asn>);
+
+impl AsPath {
+    pub fn contains(&self, asn: Asn) -> bool {
+        self.0.contains(&asn)
+    }
+}
+
+impl fmt::Display for AsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, asn) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_str(" ")?;
+            }
+            write!(f, "{asn}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One way to a prefix, as one peer told it and our import policy accepted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnedPath {
+    pub peer: crate::PeerKey,
+    pub next_hop: IpAddr,
+    pub origin: Origin,
+    pub as_path: AsPath,
+    pub med: Option<u32>,
+    pub local_preference: Option<u32>,
+    pub communities: Vec<Community>,
+    pub large_communities: Vec<LargeCommunity>,
+}

@@ -1,0 +1,326 @@
+//! What a session is made of, as the embedder gives it.
+//!
+//! Every field is public, because most values of most fields are valid; [`PeerConfig::check`] is where the rest is
+//! refused, and [`Speaker::set_peer`](crate::Speaker::set_peer) calls it before it takes a configuration over.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::ConfigError;
+use crate::{Asn, Family, ImportPolicy};
+
+/// The name of a session. Sessions are keyed by name and not by address, so that an address can be changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(Arc<str>);
+
+impl PeerKey {
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PeerKey {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// One session: who we are on it, whom we expect, and how we get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    pub local_asn: Asn,
+    pub peer_asn: PeerAsn,
+    /// Our BGP identifier (RFC 6286): any number but zero, written as an address.
+    pub router_id: Ipv4Addr,
+    /// Offered to the peer; the lower of both offers counts. Zero, or 3 s to 65535 s; whole seconds.
+    pub hold_time: Duration,
+    /// Time between KEEPALIVEs. `None`, and anything longer, means a third of the negotiated hold time.
+    pub keepalive: Option<Duration>,
+    /// Time between attempts to connect. Repeated errors of the session itself make it grow.
+    pub connect_retry: Duration,
+    /// How long data for the peer may wait with no byte accepted (RFC 9687). `None`: 8 minutes or twice the hold time,
+    /// whichever is longer.
+    pub send_hold: Option<Duration>,
+    pub families: BTreeSet<Family>,
+    /// The next hops that we announce. `None`: see [`next_hop`](crate::PeerStatus::withheld) for what is taken then.
+    pub next_hops: NextHops,
+    /// Taken where the session itself yields no address of a family.
+    pub fallback_next_hops: NextHops,
+    pub import: ImportPolicy,
+    pub connect: Connect,
+    pub transport: Transport,
+}
+
+/// Which AS the peer must be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAsn {
+    /// In this one: iBGP if it is ours, eBGP if not.
+    Exactly(Asn),
+    /// In ours (iBGP), whichever that is.
+    Internal,
+    /// In any but ours (eBGP).
+    External,
+}
+
+impl fmt::Display for PeerAsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(asn) => asn.fmt(f),
+            Self::Internal => f.write_str("internal"),
+            Self::External => f.write_str("external"),
+        }
+    }
+}
+
+/// Who opens the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connect {
+    /// We do; a connection from the peer is refused.
+    Dial,
+    /// The peer does.
+    Passive,
+    /// Whoever comes first; a collision is resolved by RFC 4271 section 6.8.
+    Both,
+}
+
+impl Connect {
+    pub const fn dials(self) -> bool {
+        matches!(self, Self::Dial | Self::Both)
+    }
+
+    pub const fn listens(self) -> bool {
+        matches!(self, Self::Passive | Self::Both)
+    }
+}
+
+/// One address for each family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NextHops {
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl NextHops {
+    pub fn of(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4Unicast => self.ipv4.map(IpAddr::V4),
+            Family::Ipv6Unicast => self.ipv6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// The TCP connection under a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transport {
+    /// Where to dial. Of a connection that comes in, the address must match and the port is the peer's to choose.
+    pub remote: SocketAddr,
+    /// Our address for it; else the kernel chooses.
+    pub source: Option<IpAddr>,
+    /// Bind the dialled connection to this interface.
+    pub source_interface: Option<String>,
+    /// TCP MD5 signatures (RFC 2385).
+    pub password: Option<Password>,
+    pub ttl: Ttl,
+}
+
+/// How far away the peer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ttl {
+    /// Directly connected for eBGP (TTL 1), anywhere for iBGP (TTL 255).
+    Default,
+    /// This TTL on what we send.
+    Multihop(u8),
+    /// GTSM (RFC 5082): send with 255, and accept nothing that has crossed more than `hops` - 1 routers.
+    Security { hops: u8 },
+}
+
+/// A TCP MD5 key. Its `Debug` form shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Arc<str>);
+
+impl Password {
+    /// The longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
+    pub const MAX_LENGTH: usize = 80;
+
+    pub fn new(secret: impl Into<Arc<str>>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The key itself, for the socket option.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+impl PeerConfig {
+    /// A session with the defaults that the documentation names: dialled, 90 s hold, both families, import nothing.
+    pub fn new(local_asn: Asn, peer_asn: PeerAsn, router_id: Ipv4Addr, remote: SocketAddr) -> Self {
+        Self {
+            local_asn,
+            peer_asn,
+            router_id,
+            hold_time: Duration::from_secs(90),
+            keepalive: None,
+            connect_retry: Duration::from_secs(5),
+            send_hold: None,
+            families: Family::ALL.into(),
+            next_hops: NextHops::default(),
+            fallback_next_hops: NextHops::default(),
+            import: ImportPolicy::default(),
+            connect: Connect::Dial,
+            transport: Transport {
+                remote,
+                source: None,
+                source_interface: None,
+                password: None,
+                ttl: Ttl::Default,
+            },
+        }
+    }
+
+    /// Whether the peer is expected in our own AS. For [`PeerAsn::External`] and [`PeerAsn::Internal`] the OPEN decides
+    /// nothing that is not said here.
+    pub fn is_internal(&self) -> bool {
+        match self.peer_asn {
+            PeerAsn::Exactly(asn) => asn == self.local_asn,
+            PeerAsn::Internal => true,
+            PeerAsn::External => false,
+        }
+    }
+
+    /// The TTL that our packets leave with.
+    pub fn outgoing_ttl(&self) -> u8 {
+        match self.transport.ttl {
+            Ttl::Default if self.is_internal() => 255,
+            Ttl::Default => 1,
+            Ttl::Multihop(ttl) => ttl,
+            Ttl::Security { .. } => 255,
+        }
+    }
+
+    /// Refuses what no session could run with.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.local_asn.is_usable() {
+            return Err(ConfigError::UnusableAsn { field: "localASN", given: self.local_asn });
+        }
+        if let PeerAsn::Exactly(asn) = self.peer_asn
+            && !asn.is_usable()
+        {
+            return Err(ConfigError::UnusableAsn { field: "peerASN", given: asn });
+        }
+        if self.router_id.is_unspecified() {
+            return Err(ConfigError::ZeroRouterId);
+        }
+        // RFC 4271 section 4.2: zero, or at least three seconds.
+        let hold = self.hold_time;
+        if hold.subsec_nanos() != 0 || matches!(hold.as_secs(), 1 | 2 | 65536..) {
+            return Err(ConfigError::HoldTime { given: hold });
+        }
+        if self.connect_retry < Duration::from_millis(100) {
+            return Err(ConfigError::ConnectRetry { given: self.connect_retry });
+        }
+        if self.families.is_empty() {
+            return Err(ConfigError::NoFamilies);
+        }
+        if let Some(password) = &self.transport.password
+            && !(1..=Password::MAX_LENGTH).contains(&password.reveal().len())
+        {
+            return Err(ConfigError::PasswordLength { given: password.reveal().len() });
+        }
+        if matches!(self.transport.ttl, Ttl::Multihop(0) | Ttl::Security { hops: 0 }) {
+            return Err(ConfigError::ZeroHops);
+        }
+        if let Some(source) = self.transport.source
+            && source.is_ipv4() != self.transport.remote.is_ipv4()
+        {
+            return Err(ConfigError::SourceFamily { source_address: source, remote: self.transport.remote.ip() });
+        }
+        for rule in &self.import.accept {
+            let (shortest, longest) = rule.lengths();
+            if !(rule.prefix.prefix_len() <= shortest && shortest <= longest && longest <= rule.prefix.max_prefix_len()) {
+                return Err(ConfigError::PrefixRule { given: *rule });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session that runs by `self` has to be taken down to run by `other`.
+    pub(crate) fn needs_restart(&self, other: &Self) -> bool {
+        // Compared as a whole with the live fields made equal: a field added later restarts the session until somebody
+        // has thought about it.
+        let live = Self {
+            connect_retry: other.connect_retry,
+            next_hops: other.next_hops,
+            fallback_next_hops: other.fallback_next_hops,
+            import: other.import.clone(),
+            ..self.clone()
+        };
+        live != *other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PrefixRule;
+
+    fn config() -> PeerConfig {
+        let remote = "192.0.2.1:179".parse().unwrap();
+        PeerConfig::new(Asn(64500), PeerAsn::Exactly(Asn(64512)), Ipv4Addr::new(10, 0, 0, 1), remote)
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_work_is_refused_in_words() {
+        let rule = |prefix: &str, ge, le| vec![PrefixRule { prefix: prefix.parse().unwrap(), ge, le }];
+        let cases: [(&str, fn(&mut PeerConfig), &str); 9] = [
+            ("as 0", |c| c.local_asn = Asn(0), "localASN 0 is reserved"),
+            ("as trans", |c| c.peer_asn = PeerAsn::Exactly(Asn(23456)), "peerASN 23456 is reserved"),
+            ("router id", |c| c.router_id = Ipv4Addr::UNSPECIFIED, "router ID 0.0.0.0"),
+            ("hold 1", |c| c.hold_time = Duration::from_secs(1), "hold time 1s"),
+            ("hold 2.5", |c| c.hold_time = Duration::from_millis(2500), "hold time 2.5s"),
+            ("families", |c| c.families.clear(), "no address family"),
+            ("password", |c| c.transport.password = Some(Password::new("x".repeat(81))), "81 octets"),
+            ("hops", |c| c.transport.ttl = Ttl::Security { hops: 0 }, "1 to 255"),
+            ("source", |c| c.transport.source = Some("::1".parse().unwrap()), "::1"),
+        ];
+        for (name, spoil, expected) in cases {
+            let mut config = config();
+            assert_eq!(config.check(), Ok(()), "{name}");
+            spoil(&mut config);
+            let message = config.check().expect_err(name).to_string();
+            assert!(message.contains(expected), "{name}: {message}");
+        }
+        for (prefix, ge, le) in [("10.0.0.0/8", Some(4), None), ("10.0.0.0/8", Some(24), Some(16)), ("::/0", None, Some(129))]
+        {
+            let mut config = config();
+            config.import.accept = rule(prefix, ge, le);
+            assert!(config.check().is_err(), "{prefix} {ge:?} {le:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let mut config = config();
+        config.transport.password = Some(Password::new("s3cret"));
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+}

@@ -1,0 +1,204 @@
+//! NOTIFICATION messages: which one goes with which error, and what a received one means in words.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use rustbgpd_wire::notification::{
+    cease_subcode, decode_shutdown_communication, description, encode_shutdown_communication, header_subcode, open_subcode,
+};
+use rustbgpd_wire::{NotificationCode, NotificationMessage};
+
+use crate::error::{OpenError, SessionError};
+use crate::{Asn, Family};
+
+/// A NOTIFICATION, sent or received. Unknown codes keep their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    pub code: u8,
+    pub subcode: u8,
+    pub data: Bytes,
+}
+
+impl Notification {
+    pub(crate) fn new(code: NotificationCode, subcode: u8, data: impl Into<Bytes>) -> Self {
+        Self { code: code.as_u8(), subcode, data: data.into() }
+    }
+
+    /// Cease (RFC 4486) without further data.
+    pub(crate) fn cease(subcode: u8) -> Self {
+        Self::new(NotificationCode::Cease, subcode, Bytes::new())
+    }
+
+    /// A connection that cannot be taken.
+    pub(crate) fn connection_rejected() -> Self {
+        Self::cease(cease_subcode::CONNECTION_REJECTED)
+    }
+
+    /// The loser of a collision, or a second connection beside an established one (RFC 4271 section 6.8).
+    pub(crate) fn collision() -> Self {
+        Self::cease(cease_subcode::CONNECTION_COLLISION_RESOLUTION)
+    }
+
+    pub(crate) fn is_collision(&self) -> bool {
+        self.code == NotificationCode::Cease.as_u8() && self.subcode == cease_subcode::CONNECTION_COLLISION_RESOLUTION
+    }
+
+    /// What the peer is told about `error`. `None` where there is nobody to tell, or where the peer told us.
+    pub(crate) fn for_error(error: &SessionError) -> Option<Self> {
+        use NotificationCode as Code;
+        Some(match error {
+            SessionError::DialFailed { .. }
+            | SessionError::DialTimeout { .. }
+            | SessionError::ConnectionLost { .. }
+            | SessionError::ClosedByPeer { .. }
+            | SessionError::NotificationReceived { .. } => return None,
+            SessionError::Open(error) => open_notification(error),
+            SessionError::Header { notification, .. }
+            | SessionError::Update { notification, .. }
+            | SessionError::RouteRefresh { notification, .. } => notification.clone(),
+            // RFC 6608: the subcode says in which state the message was unexpected.
+            SessionError::UnexpectedMessage { state, .. } => {
+                let subcode = match *state {
+                    "OpenSent" => 1,
+                    "OpenConfirm" => 2,
+                    "Established" => 3,
+                    _ => 0,
+                };
+                Self::new(Code::FsmError, subcode, Bytes::new())
+            }
+            SessionError::HoldTimerExpired { .. } => Self::new(Code::HoldTimerExpired, 0, Bytes::new()),
+            SessionError::SendHoldTimerExpired { .. } => Self::new(Code::SendHoldTimerExpired, 0, Bytes::new()),
+            // RFC 4486 section 4: AFI, SAFI and the bound.
+            SessionError::MaxPrefixes { limit, family } => {
+                let mut data = Vec::with_capacity(7);
+                data.extend_from_slice(&(family.afi() as u16).to_be_bytes());
+                data.push(1);
+                data.extend_from_slice(&limit.to_be_bytes());
+                Self::new(Code::Cease, cease_subcode::MAX_PREFIXES, data)
+            }
+            SessionError::Collision => Self::collision(),
+            SessionError::ConfigurationChanged => Self::cease(cease_subcode::OTHER_CONFIGURATION_CHANGE),
+            SessionError::Deconfigured => Self::cease(cease_subcode::PEER_DECONFIGURED),
+            // RFC 9003: up to 255 octets of UTF-8; the codec stops at 128, which older receivers (RFC 8203) take too.
+            SessionError::Shutdown { text } => {
+                let data = if text.is_empty() { Bytes::new() } else { encode_shutdown_communication(text) };
+                Self::new(Code::Cease, cease_subcode::ADMINISTRATIVE_SHUTDOWN, data)
+            }
+        })
+    }
+
+    /// The whole message.
+    pub(crate) fn encode(&self) -> BytesMut {
+        let mut message = BytesMut::with_capacity(21 + self.data.len());
+        // The data that we send is a quotation of at most one received attribute; if a message does not bear it, the
+        // peer learns the code without it.
+        let full = NotificationMessage::new(NotificationCode::from_u8(self.code), self.subcode, self.data.clone());
+        if full.encode(&mut message).is_err() {
+            message.clear();
+            let bare = NotificationMessage::new(full.code, self.subcode, Bytes::new());
+            debug_assert!(bare.encode(&mut message).is_ok(), "21 octets fit into any message");
+        }
+        message
+    }
+
+    /// A received one for the operator: what the peer objects to, and where to look.
+    pub(crate) fn received_in_words(&self, local_asn: Asn) -> String {
+        let codes = format!("({}/{})", self.code, self.subcode);
+        match (self.code, self.subcode) {
+            (2, open_subcode::BAD_PEER_AS) => format!(
+                "peer refused our OPEN: bad peer AS {codes}: we are AS {local_asn}; \
+                 check localASN here and the ASN configured there"
+            ),
+            (2, open_subcode::BAD_BGP_IDENTIFIER) => {
+                format!("peer refused our OPEN: bad BGP identifier {codes}; does it have the same router ID?")
+            }
+            (2, open_subcode::UNACCEPTABLE_HOLD_TIME) => {
+                format!("peer refused our OPEN: unacceptable hold time {codes}; check holdSeconds")
+            }
+            (2, _) => format!("peer refused our OPEN: {self}"),
+            (6, cease_subcode::CONNECTION_REJECTED) => {
+                format!("peer rejected the connection {codes}; is a session with our address configured there?")
+            }
+            _ => format!("peer closed the session: {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Notification {
+    /// Name and numbers, and the shutdown communication (RFC 9003) where there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = NotificationCode::from_u8(self.code);
+        write!(f, "{} ({}/{})", description(code, self.subcode), self.code, self.subcode)?;
+        let with_text = matches!(
+            self.subcode,
+            cease_subcode::ADMINISTRATIVE_SHUTDOWN | cease_subcode::ADMINISTRATIVE_RESET
+        );
+        if code == NotificationCode::Cease
+            && with_text
+            && let Some(text) = decode_shutdown_communication(&self.data)
+            && !text.is_empty()
+        {
+            // RFC 9003 section 5: the text is the peer's, so nothing in it may pass for ours; `Debug` escapes it.
+            write!(f, ": {text:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<NotificationMessage> for Notification {
+    fn from(message: NotificationMessage) -> Self {
+        Self { code: message.code.as_u8(), subcode: message.subcode, data: message.data }
+    }
+}
+
+/// RFC 4271 section 6.2, RFC 5492 section 5.
+fn open_notification(error: &OpenError) -> Notification {
+    let (subcode, data) = match error {
+        OpenError::Version { .. } => (open_subcode::UNSUPPORTED_VERSION, vec![0, 4]),
+        OpenError::PeerAsn { .. }
+        | OpenError::ReservedAsn { .. }
+        | OpenError::NotInternal { .. }
+        | OpenError::NotExternal { .. } => (open_subcode::BAD_PEER_AS, Vec::new()),
+        OpenError::ZeroRouterId | OpenError::SameRouterId { .. } => (open_subcode::BAD_BGP_IDENTIFIER, Vec::new()),
+        OpenError::HoldTime { .. } => (open_subcode::UNACCEPTABLE_HOLD_TIME, Vec::new()),
+        OpenError::OptionalParameter { .. } => (open_subcode::UNSUPPORTED_OPTIONAL_PARAMETER, Vec::new()),
+        OpenError::NoCommonFamily { ours, .. } => {
+            // The data lists the capabilities that we cannot do without, as they stand in an OPEN.
+            let capability = |family: &Family| {
+                let [high, low] = (family.afi() as u16).to_be_bytes();
+                [1, 4, high, low, 0, 1]
+            };
+            (open_subcode::UNSUPPORTED_CAPABILITY, ours.0.iter().flat_map(capability).collect())
+        }
+        OpenError::Malformed { .. } => (0, Vec::new()),
+    };
+    Notification::new(NotificationCode::OpenMessage, subcode, data)
+}
+
+/// RFC 4271 section 6.1.
+pub(crate) fn header_notification(error: HeaderError) -> Notification {
+    let (subcode, data) = match error {
+        HeaderError::NotSynchronized => (header_subcode::CONNECTION_NOT_SYNCHRONIZED, Vec::new()),
+        HeaderError::Length(length) => (header_subcode::BAD_MESSAGE_LENGTH, length.to_be_bytes().to_vec()),
+        HeaderError::Type(kind) => (header_subcode::BAD_MESSAGE_TYPE, vec![kind]),
+    };
+    Notification::new(NotificationCode::MessageHeader, subcode, data)
+}
+
+/// What can be wrong with a message header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeaderError {
+    NotSynchronized,
+    Length(u16),
+    Type(u8),
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSynchronized => f.write_str("the marker is not all ones (1/1)"),
+            Self::Length(length) => write!(f, "length {length} is not possible for this type (1/2)"),
+            Self::Type(kind) => write!(f, "there is no message type {kind} (1/3)"),
+        }
+    }
+}
