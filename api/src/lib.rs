@@ -1,1 +1,11 @@
+//! The objects of Roadstead: what users write, what is checked of it, and where it lives.
+//!
+//! - [`kinds`]: our own kinds as users write them (serde, schema, CEL rules).
+//! - [`kubernetes`]: Kubernetes' kinds, reduced to the fields that we read.
+//! - [`checked`]: both, after every field was checked. The rest of Roadstead works with these alone.
+//! - [`store`]: where objects live, the Kubernetes API or a directory of manifests, behind one interface.
 
+pub mod checked;
+pub mod kinds;
+pub mod kubernetes;
+pub mod store;

@@ -1,0 +1,249 @@
+//! Advertisements.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Findings, Invalid, ObjectRef, Pool, Selector};
+use crate::kinds;
+
+/// An `Advertisement` whose fields were checked. Communities stay text here: what they are is for BGP to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// The object's name.
+    pub name: String,
+    /// What is announced: the union of these.
+    pub sources: Vec<LoadBalancerSource>,
+    /// To whom.
+    pub peers: PeerChoice,
+    /// From which nodes; `None`: all.
+    pub node_selector: Option<Selector>,
+    /// IPv4 addresses are rolled up to this length.
+    pub aggregate_ipv4: u8,
+    /// IPv6 addresses are rolled up to this length.
+    pub aggregate_ipv6: u8,
+    /// With which attributes.
+    pub settings: RouteSettings,
+}
+
+/// Which addresses of Services of type LoadBalancer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadBalancerSource {
+    /// Pools by name.
+    pub pools: BTreeSet<String>,
+    /// Pools by label.
+    pub pool_selector: Option<Selector>,
+    /// Services by label; `None`: all.
+    pub service_selector: Option<Selector>,
+}
+
+/// To which peers something is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChoice {
+    /// Every peer.
+    All,
+    /// Those named, and those whose labels the selector takes.
+    Some {
+        /// By name.
+        names: BTreeSet<String>,
+        /// By label; `None` takes none.
+        selector: Option<Selector>,
+    },
+}
+
+/// Path attributes as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteSettings {
+    /// `ASN:value` or well-known names.
+    pub communities: Vec<String>,
+    /// `global:local1:local2`.
+    pub large_communities: Vec<String>,
+    /// LOCAL_PREF towards iBGP peers.
+    pub local_preference: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// How often our ASN is repeated.
+    pub prepend: u8,
+}
+
+impl Advertisement {
+    /// Checks an object.
+    pub fn check(raw: &kinds::Advertisement) -> Result<Self, Vec<Invalid>> {
+        let name = raw.metadata.name.clone().unwrap_or_default();
+        let mut findings = Findings::new(ObjectRef::cluster("Advertisement", &name));
+        let spec = &raw.spec;
+        if spec.from.is_empty() {
+            findings.refuse("spec.from", "[]", "must list at least one source, like loadBalancers: {}");
+        }
+        let mut sources = Vec::new();
+        for (index, source) in spec.from.iter().enumerate() {
+            let field = format!("spec.from[{index}].loadBalancers");
+            let raw = &source.load_balancers;
+            sources.push(LoadBalancerSource {
+                pools: raw.pools.iter().map(|name| name.0.clone()).collect(),
+                pool_selector: Selector::check_option(
+                    raw.pool_selector.as_ref(),
+                    &format!("{field}.poolSelector"),
+                    &mut findings,
+                ),
+                service_selector: Selector::check_option(
+                    raw.service_selector.as_ref(),
+                    &format!("{field}.serviceSelector"),
+                    &mut findings,
+                ),
+            });
+        }
+        let peer_selector = Selector::check_option(spec.peer_selector.as_ref(), "spec.peerSelector", &mut findings);
+        let peers = if spec.peers.is_empty() && peer_selector.is_none() {
+            PeerChoice::All
+        } else {
+            let names = spec.peers.iter().map(|name| name.0.clone()).collect();
+            PeerChoice::Some { names, selector: peer_selector }
+        };
+        let advertisement = Self {
+            name,
+            sources,
+            peers,
+            node_selector: Selector::check_option(spec.node_selector.as_ref(), "spec.nodeSelector", &mut findings),
+            aggregate_ipv4: number("spec.aggregate.ipv4", spec.aggregate.ipv4.into(), 1, 32, &mut findings),
+            aggregate_ipv6: number("spec.aggregate.ipv6", spec.aggregate.ipv6.into(), 1, 128, &mut findings),
+            settings: settings(&spec.attributes, &mut findings),
+        };
+        findings.conclude(Some(advertisement))
+    }
+
+    /// Whether it tells a peer of this name and these labels anything.
+    pub fn selects_peer(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        match &self.peers {
+            PeerChoice::All => true,
+            PeerChoice::Some { names, selector } => {
+                names.contains(name) || selector.as_ref().is_some_and(|selector| selector.matches(labels))
+            }
+        }
+    }
+
+    /// Whether a node with these labels announces.
+    pub fn selects_node(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.node_selector.as_ref().is_none_or(|selector| selector.matches(labels))
+    }
+
+    /// Whether an address of a Service with these labels, from this pool, is announced.
+    pub fn selects(&self, pool: Option<&Pool>, service_labels: &BTreeMap<String, String>) -> bool {
+        self.sources.iter().any(|source| source.selects(pool, service_labels))
+    }
+
+    /// The prefix under which an address is announced.
+    pub fn prefix_of(&self, address: IpAddr) -> IpNet {
+        let length = if address.is_ipv4() { self.aggregate_ipv4 } else { self.aggregate_ipv6 };
+        // The length was checked against the family.
+        IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
+    }
+}
+
+impl LoadBalancerSource {
+    fn selects(&self, pool: Option<&Pool>, service_labels: &BTreeMap<String, String>) -> bool {
+        let any_pool = self.pools.is_empty() && self.pool_selector.is_none();
+        let pool_fits = any_pool
+            || pool.is_some_and(|pool| {
+                self.pools.contains(&pool.name)
+                    || self.pool_selector.as_ref().is_some_and(|selector| selector.matches(&pool.labels))
+            });
+        pool_fits && self.service_selector.as_ref().is_none_or(|selector| selector.matches(service_labels))
+    }
+}
+
+fn settings(raw: &kinds::Attributes, findings: &mut Findings) -> RouteSettings {
+    for (index, text) in raw.communities.iter().enumerate() {
+        if !is_community(&text.0) {
+            let field = format!("spec.attributes.communities[{index}]");
+            let names = WELL_KNOWN_COMMUNITIES.join(", ");
+            findings.refuse(field, text, format!("must be ASN:value with both from 0 to 65535, or one of {names}"));
+        }
+    }
+    for (index, text) in raw.large_communities.iter().enumerate() {
+        if !is_joined_numbers(&text.0, 3, u32::MAX.into()) {
+            let field = format!("spec.attributes.largeCommunities[{index}]");
+            findings.refuse(field, text, "must be three numbers from 0 to 4294967295 joined by colons");
+        }
+    }
+    RouteSettings {
+        communities: raw.communities.iter().map(|text| text.0.clone()).collect(),
+        large_communities: raw.large_communities.iter().map(|text| text.0.clone()).collect(),
+        local_preference: raw
+            .local_preference
+            .map(|value| number("spec.attributes.localPreference", value, 0, u32::MAX.into(), findings)),
+        med: raw.med.map(|value| number("spec.attributes.med", value, 0, u32::MAX.into(), findings)),
+        prepend: number("spec.attributes.prepend", raw.prepend.into(), 0, 32, findings),
+    }
+}
+
+/// Names of well-known communities (IANA's registry of BGP well-known communities).
+const WELL_KNOWN_COMMUNITIES: [&str; 9] = [
+    "graceful-shutdown",
+    "accept-own",
+    "llgr-stale",
+    "no-llgr",
+    "blackhole",
+    "no-export",
+    "no-advertise",
+    "no-export-subconfed",
+    "no-peer",
+];
+
+fn is_community(text: &str) -> bool {
+    WELL_KNOWN_COMMUNITIES.contains(&text) || is_joined_numbers(text, 2, u16::MAX.into())
+}
+
+fn is_joined_numbers(text: &str, count: usize, max: u64) -> bool {
+    let fits = |part: &str| part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok_and(|n| n <= max);
+    text.split(':').count() == count && text.split(':').all(fits)
+}
+
+fn number<T: TryFrom<i64> + Default>(field: &str, value: i64, min: i64, max: i64, findings: &mut Findings) -> T {
+    match T::try_from(value) {
+        Ok(checked) if (min..=max).contains(&value) => checked,
+        _ => {
+            findings.refuse(field, value, format!("must be from {min} to {max}"));
+            T::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(spec: &str, expected: &[&str]) {
+        let raw = kinds::Advertisement::new("adv", serde_json::from_str(spec).unwrap());
+        let found = Advertisement::check(&raw).err().unwrap_or_default();
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{found} lacks {expected}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_what_is_allowed() {
+        let with = |attributes: &str| format!(r#"{{"from":[{{"loadBalancers":{{}}}}],"attributes":{attributes}}}"#);
+        check(&with(r#"{"communities":["64500:100","no-export"],"largeCommunities":["64500:1:7"]}"#), &[]);
+        check(r#"{"from":[]}"#, &["spec.from"]);
+        check(&with(r#"{"communities":["64500"]}"#), &["spec.attributes.communities[0]"]);
+        check(&with(r#"{"communities":["1:2","70000:1"]}"#), &["communities[1]: \"70000:1\""]);
+        check(&with(r#"{"largeCommunities":["1:2"]}"#), &["largeCommunities[0]"]);
+        check(&with(r#"{"localPreference":4294967296}"#), &["must be from 0 to 4294967295"]);
+        check(&with(r#"{"prepend":33}"#), &["must be from 0 to 32"]);
+        check(r#"{"from":[{"loadBalancers":{}}],"aggregate":{"ipv4":33}}"#, &["spec.aggregate.ipv4"]);
+    }
+
+    #[test]
+    fn aggregates() {
+        let raw = r#"{"from":[{"loadBalancers":{}}],"aggregate":{"ipv4":24}}"#;
+        let raw = kinds::Advertisement::new("adv", serde_json::from_str(raw).unwrap());
+        let advertisement = Advertisement::check(&raw).unwrap();
+        assert_eq!(advertisement.prefix_of("203.0.113.7".parse().unwrap()).to_string(), "203.0.113.0/24");
+        assert_eq!(advertisement.prefix_of("2001:db8::7".parse().unwrap()).to_string(), "2001:db8::7/128");
+    }
+}

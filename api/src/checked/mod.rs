@@ -1,0 +1,22 @@
+//! Objects whose every field was checked: what the rest of Roadstead works with.
+//!
+//! Each type here is made from its raw form in [`crate::kinds`] or [`crate::kubernetes`] by a function that is the only validator,
+//! and that returns everything that is wrong at once ([`Invalid`]): object, field, the value given and what is allowed.
+
+mod advertisement;
+mod claim;
+mod error;
+mod peer;
+mod pool;
+mod range;
+mod selector;
+mod service;
+
+pub use advertisement::{Advertisement, LoadBalancerSource, PeerChoice, RouteSettings};
+pub use claim::{ClaimName, host_prefix};
+pub use error::{Findings, Invalid, ObjectRef};
+pub use peer::{Family, Import, Peer, PeerAsn, PrefixRule, SecretKey, TransportMode, Ttl, asn};
+pub use pool::{NamespaceChoice, Pool};
+pub use range::{AddressRange, RangeError};
+pub use selector::{Expression, Selector};
+pub use service::{FamilyPolicy, LoadBalancer, Port, Protocol, ServiceKey, TrafficPolicy, status_addresses};

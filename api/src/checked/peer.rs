@@ -1,0 +1,388 @@
+//! BGP peers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::range::parse_cidr;
+use super::{Findings, Invalid, ObjectRef, Selector};
+use crate::kinds::{self, AddressFamily, AsnNumber, BgpPeer, BgpPeerSpec, PeerType};
+
+/// A `BGPPeer` whose fields were checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The object's name.
+    pub name: String,
+    /// The object's labels, for `peerSelector`.
+    pub labels: BTreeMap<String, String>,
+    /// The router's address and port.
+    pub remote: SocketAddr,
+    /// The router's ASN.
+    pub peer_asn: PeerAsn,
+    /// Our ASN; `None`: that of the ClusterNetwork.
+    pub local_asn: Option<u32>,
+    /// The nodes that speak to it; `None`: all.
+    pub node_selector: Option<Selector>,
+    /// Where the session starts from.
+    pub source_address: Option<IpAddr>,
+    /// What the session is bound to.
+    pub source_interface: Option<String>,
+    /// Our BGP identifier; `None`: from the node.
+    pub router_id: Option<Ipv4Addr>,
+    /// Proposed hold time; zero or at least 3 s.
+    pub hold_time: Duration,
+    /// Time between keepalives; `None`: a third of the negotiated hold time.
+    pub keepalive: Option<Duration>,
+    /// First pause before a connection is tried again.
+    pub connect_retry: Duration,
+    /// The Secret that signs the session.
+    pub password: Option<SecretKey>,
+    /// The TTL of the session's packets.
+    pub ttl: Ttl,
+    /// The families offered.
+    pub families: BTreeSet<Family>,
+    /// The next hop told for IPv4 routes.
+    pub next_hop_ipv4: Option<Ipv4Addr>,
+    /// The next hop told for IPv6 routes.
+    pub next_hop_ipv6: Option<Ipv6Addr>,
+    /// Whether graceful restart was asked for in so many words.
+    pub wants_graceful_restart: bool,
+    /// Who opens the connection.
+    pub mode: TransportMode,
+    /// What is accepted.
+    pub import: Import,
+}
+
+/// Which ASN the router may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAsn {
+    /// This one.
+    Exactly(u32),
+    /// Ours.
+    Internal,
+    /// Any but ours.
+    External,
+}
+
+/// A key of a Secret in the controller's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretKey {
+    /// The Secret's name.
+    pub name: String,
+}
+
+impl SecretKey {
+    /// The key that holds the password, as in a Secret of type `kubernetes.io/basic-auth`.
+    pub const KEY: &str = "password";
+}
+
+/// The TTL of a session's packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// What fits the kind of session: 1 for eBGP, 64 for iBGP.
+    Default,
+    /// This for eBGP over more than one hop.
+    Multihop(u8),
+    /// 255, and at least `256 - hops` on what comes in (RFC 5082).
+    Security {
+        /// How many hops away the router is.
+        hops: u8,
+    },
+}
+
+/// An address family of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// AFI 1, SAFI 1.
+    Ipv4Unicast,
+    /// AFI 2, SAFI 1.
+    Ipv6Unicast,
+}
+
+/// Who opens the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportMode {
+    /// We dial.
+    Dial,
+    /// We dial and listen.
+    Both,
+    /// We listen.
+    Passive,
+}
+
+/// What is accepted from a router.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Import {
+    /// Everything that none of these takes is refused.
+    pub accept: Vec<PrefixRule>,
+    /// More accepted prefixes than this end the session.
+    pub max_prefixes: Option<u32>,
+}
+
+/// A prefix and the lengths that are taken below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixRule {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// From this length on; at least the prefix's own.
+    pub ge: u8,
+    /// Up to this length.
+    pub le: u8,
+}
+
+impl Peer {
+    /// Checks an object.
+    pub fn check(raw: &BgpPeer) -> Result<Self, Vec<Invalid>> {
+        let name = raw.metadata.name.clone().unwrap_or_default();
+        let mut findings = Findings::new(ObjectRef::cluster("BGPPeer", &name));
+        let peer = Self::check_spec(name, raw, &mut findings);
+        findings.conclude(peer)
+    }
+
+    fn check_spec(name: String, raw: &BgpPeer, findings: &mut Findings) -> Option<Self> {
+        let spec = &raw.spec;
+        let address = findings.take(
+            "spec.address",
+            &spec.address,
+            spec.address.0.parse::<IpAddr>().map_err(|_| "must be an IPv4 or IPv6 address"),
+        );
+        if address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
+            findings.refuse("spec.address", &spec.address, "must be the address of one router");
+        }
+        let port = u16::try_from(spec.port).ok().filter(|port| *port != 0);
+        if port.is_none() {
+            findings.refuse("spec.port", spec.port, "must be from 1 to 65535");
+        }
+        let peer_asn = peer_asn(spec, findings);
+        let local_asn = spec.local_asn.and_then(|number| findings.take("spec.localASN", number, asn(number)));
+        let node_selector = Selector::check_option(spec.node_selector.as_ref(), "spec.nodeSelector", findings);
+        let source_address = spec.source_address.as_ref().and_then(|text| {
+            let parsed = text.0.parse::<IpAddr>().map_err(|_| "must be an IPv4 or IPv6 address");
+            findings.take("spec.sourceAddress", text, parsed)
+        });
+        if let (Some(source), Some(address)) = (source_address, address)
+            && source.is_ipv4() != address.is_ipv4()
+        {
+            findings.refuse(
+                "spec.sourceAddress",
+                source,
+                format!("must be of the same family as spec.address {address}"),
+            );
+        }
+        let source_interface = spec.source_interface.clone();
+        if source_interface.as_ref().is_some_and(|name| name.is_empty() || name.len() > 15) {
+            let given = source_interface.clone().unwrap_or_default();
+            findings.refuse("spec.sourceInterface", given, "must be the name of an interface, 1 to 15 characters");
+        }
+        let router_id = spec.router_id.as_ref().and_then(|text| {
+            let parsed = text.0.parse::<Ipv4Addr>().map_err(|_| "must be written as an IPv4 address");
+            findings.take("spec.routerID", text, parsed)
+        });
+        if router_id.is_some_and(|id| id.is_unspecified()) {
+            findings.refuse("spec.routerID", "0.0.0.0", "must not be zero (RFC 6286)");
+        }
+        let (hold_time, keepalive, connect_retry) = timers(&spec.timers, findings);
+        let ttl = ttl(spec, findings);
+        let next_hop = spec.next_hop.clone().unwrap_or_default();
+        let next_hop_ipv4 = next_hop.ipv4.and_then(|text| {
+            let parsed = text.0.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address");
+            findings.take("spec.nextHop.ipv4", &text, parsed)
+        });
+        let next_hop_ipv6 = next_hop.ipv6.and_then(|text| {
+            let parsed = text.0.parse::<Ipv6Addr>().map_err(|_| "must be an IPv6 address");
+            findings.take("spec.nextHop.ipv6", &text, parsed)
+        });
+        if spec.families.is_empty() {
+            findings.refuse("spec.families", "[]", "must list IPv4Unicast, IPv6Unicast or both");
+        }
+        Some(Self {
+            name,
+            labels: raw.metadata.labels.clone().unwrap_or_default(),
+            remote: SocketAddr::new(address?, port?),
+            peer_asn: peer_asn?,
+            local_asn,
+            node_selector,
+            source_address,
+            source_interface,
+            router_id,
+            hold_time,
+            keepalive,
+            connect_retry,
+            password: spec.password_secret.as_ref().map(|secret| SecretKey { name: secret.name.0.clone() }),
+            ttl,
+            families: spec.families.iter().map(|family| Family::from(*family)).collect(),
+            next_hop_ipv4,
+            next_hop_ipv6,
+            wants_graceful_restart: spec.graceful_restart.as_ref().is_some_and(|restart| restart.enabled),
+            mode: match (spec.passive, spec.listen) {
+                (true, _) => TransportMode::Passive,
+                (false, true) => TransportMode::Both,
+                (false, false) => TransportMode::Dial,
+            },
+            import: import(spec.import.as_ref(), findings),
+        })
+    }
+}
+
+impl From<AddressFamily> for Family {
+    fn from(raw: AddressFamily) -> Self {
+        match raw {
+            AddressFamily::IPv4Unicast => Self::Ipv4Unicast,
+            AddressFamily::IPv6Unicast => Self::Ipv6Unicast,
+        }
+    }
+}
+
+/// An ASN that somebody may have (RFC 7607: not 0; RFC 6793: not AS_TRANS).
+pub fn asn(raw: AsnNumber) -> Result<u32, &'static str> {
+    match u32::try_from(raw.0) {
+        Ok(0) | Err(_) => Err("must be from 1 to 4294967295"),
+        Ok(23456) => Err("is AS_TRANS (RFC 6793) and nobody's own ASN; allowed: 1 to 4294967295 but 23456"),
+        Ok(asn) => Ok(asn),
+    }
+}
+
+fn peer_asn(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<PeerAsn> {
+    match (spec.peer_asn, spec.peer_type) {
+        (Some(number), None) => findings.take("spec.peerASN", number, asn(number)).map(PeerAsn::Exactly),
+        (None, Some(PeerType::Internal)) => Some(PeerAsn::Internal),
+        (None, Some(PeerType::External)) => Some(PeerAsn::External),
+        (None, None) => {
+            findings.refuse("spec.peerASN", "", "give peerASN, or peerType: Internal or External");
+            None
+        }
+        (Some(number), Some(_)) => {
+            findings.refuse("spec.peerASN", number, "exactly one of peerASN and peerType must be given");
+            None
+        }
+    }
+}
+
+fn timers(raw: &kinds::Timers, findings: &mut Findings) -> (Duration, Option<Duration>, Duration) {
+    let hold = u16::try_from(raw.hold_seconds.unwrap_or(90)).ok().filter(|seconds| *seconds == 0 || *seconds >= 3);
+    if hold.is_none() {
+        let given = raw.hold_seconds.unwrap_or_default();
+        findings.refuse("spec.timers.holdSeconds", given, "must be 0 or from 3 to 65535 (RFC 4271 section 4.2)");
+    }
+    let hold = hold.unwrap_or(90);
+    let keepalive = raw.keepalive_seconds.map(|seconds| {
+        let fits =
+            u16::try_from(seconds).ok().filter(|seconds| (1..=hold).contains(seconds) || (hold == 0 && *seconds > 0));
+        if fits.is_none() {
+            findings.refuse("spec.timers.keepaliveSeconds", seconds, format!("must be from 1 to holdSeconds ({hold})"));
+        }
+        Duration::from_secs(fits.unwrap_or(1).into())
+    });
+    let retry = raw.connect_retry_seconds.unwrap_or(5);
+    let checked_retry = u16::try_from(retry).ok().filter(|seconds| *seconds > 0);
+    if checked_retry.is_none() {
+        findings.refuse("spec.timers.connectRetrySeconds", retry, "must be from 1 to 65535");
+    }
+    (Duration::from_secs(hold.into()), keepalive, Duration::from_secs(checked_retry.unwrap_or(5).into()))
+}
+
+fn ttl(spec: &BgpPeerSpec, findings: &mut Findings) -> Ttl {
+    match (&spec.ttl_security, &spec.ebgp_multihop) {
+        (Some(_), Some(_)) => {
+            findings.refuse("spec.ttlSecurity", "{}", "ttlSecurity and ebgpMultihop exclude each other (RFC 5082)");
+            Ttl::Default
+        }
+        (Some(security), None) => match u8::try_from(security.hops) {
+            Ok(hops) if (1..=254).contains(&hops) => Ttl::Security { hops },
+            _ => {
+                findings.refuse("spec.ttlSecurity.hops", security.hops, "must be from 1 to 254");
+                Ttl::Default
+            }
+        },
+        (None, Some(multihop)) => match u8::try_from(multihop.ttl) {
+            Ok(ttl) if ttl >= 2 => Ttl::Multihop(ttl),
+            _ => {
+                findings.refuse("spec.ebgpMultihop.ttl", multihop.ttl, "must be from 2 to 255");
+                Ttl::Default
+            }
+        },
+        (None, None) => Ttl::Default,
+    }
+}
+
+fn import(raw: Option<&kinds::Import>, findings: &mut Findings) -> Import {
+    let Some(raw) = raw else { return Import::default() };
+    let mut accept = Vec::new();
+    for (index, rule) in raw.accept.iter().enumerate() {
+        let field = format!("spec.import.accept[{index}]");
+        let Some(prefix) = findings.take(format!("{field}.prefix"), &rule.prefix, parse_cidr(&rule.prefix.0)) else {
+            continue;
+        };
+        let (own, longest) = (i32::from(prefix.prefix_len()), i32::from(prefix.max_prefix_len()));
+        let ge = rule.ge.unwrap_or(own);
+        let le = rule.le.unwrap_or(if rule.ge.is_some() { longest } else { own });
+        if !(own <= ge && ge <= le && le <= longest) {
+            let allowed = format!("must hold {own} <= ge <= le <= {longest} for {prefix}");
+            findings.refuse(field, format!("ge {ge}, le {le}"), allowed);
+            continue;
+        }
+        // Both were just seen to lie between the prefix's length and 128.
+        accept.push(PrefixRule { prefix, ge: ge as u8, le: le as u8 });
+    }
+    let max_prefixes = raw.max_prefixes.map(|max| {
+        let checked = u32::try_from(max).ok().filter(|max| *max > 0);
+        if checked.is_none() {
+            findings.refuse("spec.import.maxPrefixes", max, "must be from 1 to 100000000");
+        }
+        checked.unwrap_or(1)
+    });
+    Import { accept, max_prefixes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(spec: &str, expected: &[&str]) {
+        let raw = BgpPeer::new("tor", serde_json::from_str(spec).unwrap());
+        let found = Peer::check(&raw).err().unwrap_or_default();
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{found} lacks {expected}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_what_is_allowed() {
+        check(r#"{"address":"192.0.2.1","peerASN":64512}"#, &[]);
+        check(r#"{"address":"2001:db8::1","peerType":"External","timers":{"holdSeconds":0}}"#, &[]);
+        check(
+            r#"{"address":"192.0.2.1"}"#,
+            &[r#"BGPPeer tor: spec.peerASN: "": give peerASN, or peerType: Internal or External"#],
+        );
+        check(r#"{"address":"192.0.2.1","peerASN":0}"#, &["spec.peerASN: \"0\": must be from 1 to 4294967295"]);
+        check(r#"{"address":"192.0.2.1","peerASN":4294967296}"#, &["must be from 1 to 4294967295"]);
+        check(r#"{"address":"192.0.2.1","peerASN":23456}"#, &["AS_TRANS"]);
+        check(r#"{"address":"192.0.2.1","peerASN":1,"localASN":23456}"#, &["spec.localASN"]);
+        check(r#"{"address":"192.0.2.1","peerASN":1,"peerType":"Internal"}"#, &["exactly one of"]);
+        check(r#"{"address":"router","peerASN":1}"#, &["spec.address: \"router\""]);
+        for hold in ["1", "2", "-3", "65536"] {
+            let spec = format!(r#"{{"address":"192.0.2.1","peerASN":1,"timers":{{"holdSeconds":{hold}}}}}"#);
+            check(&spec, &["must be 0 or from 3 to 65535"]);
+        }
+        check(
+            r#"{"address":"192.0.2.1","peerASN":1,"timers":{"holdSeconds":9,"keepaliveSeconds":10}}"#,
+            &["must be from 1 to holdSeconds (9)"],
+        );
+        check(
+            r#"{"address":"192.0.2.1","peerASN":1,"ttlSecurity":{"hops":1},"ebgpMultihop":{"ttl":4}}"#,
+            &["exclude each other"],
+        );
+        check(r#"{"address":"192.0.2.1","peerASN":1,"sourceAddress":"2001:db8::1"}"#, &["same family"]);
+        check(r#"{"address":"192.0.2.1","peerASN":1,"routerID":"0.0.0.0"}"#, &["must not be zero"]);
+        check(
+            r#"{"address":"192.0.2.1","peerASN":1,"import":{"accept":[{"prefix":"10.0.0.0/8","le":4}]}}"#,
+            &["must hold 8 <= ge <= le <= 32"],
+        );
+        check(r#"{"address":"x","peerASN":0,"port":0}"#, &["spec.address", "spec.port", "spec.peerASN"]);
+    }
+}

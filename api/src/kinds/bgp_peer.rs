@@ -1,0 +1,245 @@
+//! `BGPPeer`: a session from some nodes to a router.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{AddressText, AsnNumber, CidrText, Condition, Ipv4Text, Ipv6Text, LabelSelector, ObjectName};
+
+/// A router, and how the nodes that are selected speak BGP to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "roadstead.dev",
+    version = "v1alpha1",
+    kind = "BGPPeer",
+    root = "BgpPeer",
+    plural = "bgppeers",
+    shortname = "peer",
+    category = "roadstead",
+    status = "BgpPeerStatus",
+    derive = "PartialEq",
+    doc = "A BGP session from some nodes to a router.",
+    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".spec.address"}"#,
+    printcolumn = r#"{"name":"Peer-ASN","type":"integer","jsonPath":".spec.peerASN"}"#,
+    printcolumn = r#"{"name":"Local-ASN","type":"integer","jsonPath":".spec.localASN"}"#,
+    printcolumn = r#"{"name":"Established","type":"string","jsonPath":".status.sessions"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.peerASN) != has(self.peerType)").message("exactly one of peerASN and peerType must be given"),
+    validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
+    validation = Rule::new("!has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.sourceAddress).family() == ip(self.address).family()").message("sourceAddress must be of the same family as address")
+)]
+pub struct BgpPeerSpec {
+    /// The router's address.
+    pub address: AddressText,
+    /// The router's TCP port.
+    #[serde(default = "bgp_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// The router's ASN.
+    #[serde(default, rename = "peerASN", skip_serializing_if = "Option::is_none")]
+    pub peer_asn: Option<AsnNumber>,
+    /// Instead of `peerASN`: accept our own ASN (`Internal`) or any other (`External`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_type: Option<PeerType>,
+    /// Our ASN; by default that of the ClusterNetwork.
+    #[serde(default, rename = "localASN", skip_serializing_if = "Option::is_none")]
+    pub local_asn: Option<AsnNumber>,
+    /// The nodes that speak to this router; by default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<LabelSelector>,
+    /// The address that the session starts from; by default the kernel chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<AddressText>,
+    /// The interface that the session is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15))]
+    pub source_interface: Option<String>,
+    /// Our BGP identifier; by default the node's first IPv4 InternalIP, on an IPv6-only node derived from its name.
+    #[serde(default, rename = "routerID", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self != '0.0.0.0'").message("0.0.0.0 is no BGP identifier (RFC 6286)"))]
+    pub router_id: Option<Ipv4Text>,
+    /// The session's timers.
+    #[serde(default)]
+    pub timers: Timers,
+    /// Key `password` of this Secret in the controller's namespace signs the session by TCP MD5 (RFC 2385).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret: Option<SecretReference>,
+    /// GTSM (RFC 5082): accept only packets whose TTL shows that they crossed at most so many hops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_security: Option<TtlSecurity>,
+    /// The router is not on the node's own network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ebgp_multihop: Option<EbgpMultihop>,
+    /// The address families offered.
+    #[serde(default = "both_families")]
+    #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+    pub families: Vec<AddressFamily>,
+    /// The next hop told; by default the session's own address, and for the other family the interface's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<NextHop>,
+    /// Graceful restart (RFC 4724). Accepted and kept; the engine does not yet negotiate it, and the peer's condition says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graceful_restart: Option<GracefulRestart>,
+    /// True: also accept the router's connection.
+    #[serde(default)]
+    pub listen: bool,
+    /// True: only accept the router's connection, never dial.
+    #[serde(default)]
+    pub passive: bool,
+    /// What is accepted from the router; by default nothing (RFC 8212).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<Import>,
+}
+
+/// Which ASNs a peer may have, where `peerASN` does not fix it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PeerType {
+    /// Ours (iBGP).
+    Internal,
+    /// Any but ours (eBGP).
+    External,
+}
+
+/// An address family of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum AddressFamily {
+    /// AFI 1, SAFI 1.
+    IPv4Unicast,
+    /// AFI 2, SAFI 1.
+    IPv6Unicast,
+}
+
+/// The timers of a session, in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.holdSeconds) || self.holdSeconds == 0 || self.holdSeconds >= 3").message("holdSeconds must be 0 or from 3 to 65535 (RFC 4271 section 4.2)"),
+    validation = Rule::new("!has(self.keepaliveSeconds) || self.keepaliveSeconds <= (has(self.holdSeconds) ? self.holdSeconds : 90)").message("keepaliveSeconds must not exceed holdSeconds (default 90)")
+)]
+pub struct Timers {
+    /// Proposed hold time; 0 switches keepalives off; default 90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
+    pub hold_seconds: Option<i32>,
+    /// Time between keepalives; default a third of the negotiated hold time, which also bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 21845))]
+    pub keepalive_seconds: Option<i32>,
+    /// First pause before a connection is tried again; it grows while tries fail; default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub connect_retry_seconds: Option<i32>,
+}
+
+/// A Secret in the controller's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretReference {
+    /// The Secret's name.
+    pub name: ObjectName,
+}
+
+/// GTSM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TtlSecurity {
+    /// How many hops away the router is; 1 for a neighbour.
+    #[schemars(range(min = 1, max = 254))]
+    pub hops: i32,
+}
+
+/// A router beyond the node's own network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EbgpMultihop {
+    /// The TTL of our packets.
+    #[schemars(range(min = 2, max = 255))]
+    pub ttl: i32,
+}
+
+/// Next hops told in place of the session's own addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NextHop {
+    /// For IPv4 routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Ipv4Text>,
+    /// For IPv6 routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Text>,
+}
+
+/// Graceful restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GracefulRestart {
+    /// False switches it off.
+    #[serde(default = "enabled")]
+    pub enabled: bool,
+    /// How long the router keeps our routes after the session broke.
+    #[serde(default = "restart_time")]
+    #[schemars(range(min = 1, max = 4095))]
+    pub restart_time_seconds: i32,
+}
+
+/// What is accepted from a router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Import {
+    /// Prefixes that are accepted; everything else is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub accept: Vec<PrefixRule>,
+    /// The session is closed with Cease (RFC 4486) when more prefixes than this were accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100000000))]
+    pub max_prefixes: Option<i32>,
+}
+
+/// A prefix and the lengths of more specific ones that it takes along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.ge) || !has(self.le) || self.ge <= self.le").message("ge must not exceed le"))]
+pub struct PrefixRule {
+    /// The prefix.
+    pub prefix: CidrText,
+    /// Accept lengths from this on; default the prefix's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 128))]
+    pub ge: Option<i32>,
+    /// Accept lengths up to this; default the prefix's own, or the longest where only `ge` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 128))]
+    pub le: Option<i32>,
+}
+
+/// What the controller says of a [`BgpPeer`], derived from the nodes' reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpPeerStatus {
+    /// Established sessions of those wanted, as `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub sessions: Option<String>,
+    /// `Ready`: the object is in force and every session is up; else why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+fn bgp_port() -> i32 {
+    179
+}
+
+fn both_families() -> Vec<AddressFamily> {
+    vec![AddressFamily::IPv4Unicast, AddressFamily::IPv6Unicast]
+}
+
+fn enabled() -> bool {
+    true
+}
+
+fn restart_time() -> i32 {
+    120
+}

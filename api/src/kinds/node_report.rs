@@ -1,0 +1,85 @@
+//! `NodeReport`: what the speaker on one node is doing. Written by that speaker alone.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ObjectName;
+
+/// The node that is reported on; what is reported stands in the status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "roadstead.dev",
+    version = "v1alpha1",
+    kind = "NodeReport",
+    plural = "nodereports",
+    shortname = "nr",
+    category = "roadstead",
+    status = "NodeReportStatus",
+    derive = "PartialEq",
+    doc = "What the speaker on one node is doing. Written by that speaker, not by people.",
+    printcolumn = r#"{"name":"Established","type":"string","jsonPath":".status.established"}"#,
+    printcolumn = r#"{"name":"Prefixes","type":"integer","jsonPath":".status.prefixes"}"#,
+    printcolumn = r#"{"name":"Last Error","type":"string","priority":1,"jsonPath":".status.sessions[*].lastError"}"#,
+    printcolumn = r#"{"name":"Heartbeat","type":"date","jsonPath":".status.heartbeat"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReportSpec {
+    /// The node's name, which is the report's too.
+    pub node_name: ObjectName,
+}
+
+/// What the speaker is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReportStatus {
+    /// When this was last written, RFC 3339; older than a minute means that nobody knows.
+    #[schemars(length(max = 40), extend("format" = "date-time"))]
+    pub heartbeat: String,
+    /// Established sessions of those wanted, as `2/3`.
+    #[schemars(length(max = 32))]
+    pub established: String,
+    /// Distinct prefixes that the node wants announced.
+    pub prefixes: i64,
+    /// The node's sessions, by peer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["peer"]))]
+    pub sessions: Vec<SessionReport>,
+}
+
+/// One session of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionReport {
+    /// The BGPPeer's name.
+    #[schemars(length(max = 253))]
+    pub peer: String,
+    /// The router's address.
+    #[schemars(length(max = 64))]
+    pub address: String,
+    /// Idle, Connect, Active, OpenSent, OpenConfirm or Established (RFC 4271 section 8.2.2); Refused where the object or its Secret
+    /// does not permit a session.
+    #[schemars(length(max = 32))]
+    pub state: String,
+    /// When the session came into or left Established, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40), extend("format" = "date-time"))]
+    pub since: Option<String>,
+    /// Prefixes told to the router.
+    pub sent: i64,
+    /// Prefixes received from the router.
+    pub received: i64,
+    /// Prefixes of these that were accepted.
+    pub accepted: i64,
+    /// Prefixes refused, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub refused: BTreeMap<String, i64>,
+    /// What ended the last session, or keeps this one from coming up, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub last_error: Option<String>,
+}
