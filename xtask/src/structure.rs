@@ -1,0 +1,204 @@
+//! The hard rules of the design, checked mechanically.
+//!
+//! They are few, and each protects something that a review overlooks: the pure crates stay pure because a test on
+//! virtual time is only as good as its last hidden clock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::step::cargo;
+
+/// Crates that the engine without its driver must not reach: runtimes, sockets, clients, randomness.
+const IMPURE_CRATES: &[&str] = &[
+    "axum",
+    "fastrand",
+    "getrandom",
+    "hyper",
+    "k8s-openapi",
+    "kube",
+    "mio",
+    "netlink-sys",
+    "rand",
+    "socket2",
+    "tokio",
+];
+
+/// What pure source text must not contain.
+const IMPURE_WORDS: &[&str] = &[
+    "tokio::",
+    "kube::",
+    "socket2::",
+    "rand::",
+    "Instant::now",
+    "SystemTime",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+];
+
+/// All rules; the error names every place that breaks one.
+pub(crate) fn check() -> Result<()> {
+    let mut broken = dependency_rules()?;
+    broken.extend(purity(&rust_files("bgp/src")?, Path::new("bgp/src/driver"))?);
+    broken.extend(purity(&rust_files("controller/src/plan")?, Path::new("no exception"))?);
+    broken.extend(unsafe_rule()?);
+    ensure!(broken.is_empty(), "hard rules are broken:\n  {}", broken.join("\n  "));
+    Ok(())
+}
+
+/// Arrows point down only: what each crate may not reach.
+fn dependency_rules() -> Result<Vec<String>> {
+    let mut broken = Vec::new();
+    let rules: &[(&str, &[&str], &[&str])] = &[
+        ("roadstead-bgp", &["--no-default-features"], IMPURE_CRATES),
+        ("roadstead-bgp", &[], &["roadstead-api", "roadstead-controller", "roadstead-speaker"]),
+        ("roadstead-api", &[], &["roadstead-bgp", "roadstead-controller", "roadstead-speaker"]),
+        ("roadstead-controller", &[], &["roadstead-speaker"]),
+        ("roadstead-speaker", &[], &["roadstead-controller"]),
+        // The end-to-end tests see what a user sees: binaries and the network.
+        ("roadstead-e2e", &[], &["roadstead-api", "roadstead-bgp", "roadstead-controller", "roadstead-speaker"]),
+    ];
+    for (package, flags, forbidden) in rules {
+        let reached = dependencies(package, flags)?;
+        broken.extend(
+            forbidden
+                .iter()
+                .filter(|name| reached.iter().any(|reached| reached == *name))
+                .map(|name| format!("{package} {} reaches the crate {name}", flags.join(" "))),
+        );
+    }
+    Ok(broken)
+}
+
+fn dependencies(package: &str, flags: &[&str]) -> Result<Vec<String>> {
+    let output = cargo(&["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{lib}"])
+        .args(flags)
+        .current_dir(crate::workspace())
+        .output()
+        .context("cannot run cargo tree")?;
+    if !output.status.success() {
+        bail!("cargo tree --package {package}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // {lib} is the crate as code names it, with underscores.
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().replace('_', "-")).collect())
+}
+
+fn purity(files: &[(PathBuf, String)], exception: &Path) -> Result<Vec<String>> {
+    let mut broken = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| !path.starts_with(exception)) {
+        // The driver may be a file beside its directory.
+        if path.with_extension("") == exception {
+            continue;
+        }
+        for (number, line) in code_lines(text) {
+            let found = IMPURE_WORDS.iter().filter(|word| contains_word(line, word));
+            broken.extend(found.map(|word| format!("{}:{number}: {word} in a pure module", path.display())));
+        }
+    }
+    Ok(broken)
+}
+
+/// `unsafe` lives in one file at most, so that one review covers it.
+fn unsafe_rule() -> Result<Vec<String>> {
+    let mut places = Vec::new();
+    for directory in ["api/src", "bgp/src", "cli/src", "controller/src", "e2e/src", "speaker/src", "xtask/src"] {
+        for (path, text) in rust_files(directory)? {
+            if code_lines(&text).any(|(_, line)| is_unsafe(line)) {
+                places.push(path.display().to_string());
+            }
+        }
+    }
+    Ok(if places.len() > 1 {
+        vec![format!("unsafe is in more than one file: {}", places.join(", "))]
+    } else {
+        Vec::new()
+    })
+}
+
+fn is_unsafe(line: &str) -> bool {
+    ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|form| contains_word(line, form))
+}
+
+/// Lines that are not comments, with their numbers.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(index, line)| (index + 1, line)).filter(|(_, line)| {
+        let line = line.trim_start();
+        // A string literal of this very list is no use of it.
+        !line.starts_with("//") && !line.starts_with('"') && !line.starts_with("[\"")
+    })
+}
+
+/// `word` in `line` where no identifier continues to its left: `operand::` is not `rand::`.
+fn contains_word(line: &str, word: &str) -> bool {
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].chars().next_back().is_some_and(|before| before.is_alphanumeric() || before == '_'))
+}
+
+/// The Rust files below a directory of the workspace, by path relative to it. A directory that is not there has none.
+fn rust_files(directory: &str) -> Result<Vec<(PathBuf, String)>> {
+    let root = crate::workspace();
+    let mut files = Vec::new();
+    let mut directories = vec![root.join(directory)];
+    while let Some(directory) = directories.pop() {
+        if !directory.exists() {
+            continue;
+        }
+        for entry in fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))? {
+            let path = entry.with_context(|| format!("cannot list {}", directory.display()))?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                files.push((path.strip_prefix(&root).unwrap_or(&path).to_path_buf(), text));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_purity(path: &str, text: &str, expected: &[&str]) {
+        let files = [(PathBuf::from(path), text.to_owned())];
+        assert_eq!(purity(&files, Path::new("bgp/src/driver")).unwrap(), expected, "{text}");
+    }
+
+    #[test]
+    fn pure_sources() {
+        check_purity("bgp/src/peer.rs", "fn f(now: Instant) {}\n", &[]);
+        check_purity(
+            "bgp/src/peer.rs",
+            "\nlet now = std::time::Instant::now();\n",
+            &["bgp/src/peer.rs:2: Instant::now in a pure module"],
+        );
+        check_purity(
+            "bgp/src/peer.rs",
+            "use tokio::net::TcpStream;\n",
+            &["bgp/src/peer.rs:1: tokio:: in a pure module", "bgp/src/peer.rs:1: TcpStream in a pure module"],
+        );
+        check_purity("bgp/src/peer.rs", "// unlike tokio::time, this is an argument\n", &[]);
+        check_purity("bgp/src/peer.rs", "let x = operand::new();\n", &[]);
+        check_purity("bgp/src/driver/socket.rs", "use tokio::net::TcpStream;\n", &[]);
+        check_purity("bgp/src/driver.rs", "use tokio::net::TcpStream;\n", &[]);
+    }
+
+    #[test]
+    fn unsafe_code_and_what_only_looks_like_it() {
+        for (line, expected) in [
+            ("    unsafe { libc::setsockopt() }", true),
+            ("pub unsafe fn f() {}", true),
+            ("#![deny(unsafe_code)]", false),
+            ("let not_unsafe = 1;", false),
+        ] {
+            assert_eq!(is_unsafe(line), expected, "{line}");
+        }
+        assert_eq!(code_lines("// unsafe {\nlet a = 1;").collect::<Vec<_>>(), [(2, "let a = 1;")]);
+    }
+}
