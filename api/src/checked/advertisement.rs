@@ -1,11 +1,11 @@
 //! Advertisements.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Findings, Invalid, ObjectRef, Pool, Selector};
+use super::{Findings, Invalid, Labels, ObjectRef, Selector};
 use crate::kinds;
 
 /// An `Advertisement` whose fields were checked. Communities stay text here: what they are is for BGP to say.
@@ -114,7 +114,7 @@ impl Advertisement {
     }
 
     /// Whether it tells a peer of this name and these labels anything.
-    pub fn selects_peer(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn selects_peer(&self, name: &str, labels: &Labels) -> bool {
         match &self.peers {
             PeerChoice::All => true,
             PeerChoice::Some { names, selector } => {
@@ -124,13 +124,14 @@ impl Advertisement {
     }
 
     /// Whether a node with these labels announces.
-    pub fn selects_node(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn selects_node(&self, labels: &Labels) -> bool {
         self.node_selector.as_ref().is_none_or(|selector| selector.matches(labels))
     }
 
-    /// Whether an address of a Service with these labels, from this pool, is announced.
-    pub fn selects(&self, pool: Option<&Pool>, service_labels: &BTreeMap<String, String>) -> bool {
-        self.sources.iter().any(|source| source.selects(pool, service_labels))
+    /// Whether an address of a Service with these labels is announced. The claim says which pool it came from; the labels are those
+    /// of the pool, if it still exists.
+    pub fn selects(&self, pool: &str, pool_labels: Option<&Labels>, service_labels: &Labels) -> bool {
+        self.sources.iter().any(|source| source.selects(pool, pool_labels, service_labels))
     }
 
     /// The prefix under which an address is announced.
@@ -142,13 +143,10 @@ impl Advertisement {
 }
 
 impl LoadBalancerSource {
-    fn selects(&self, pool: Option<&Pool>, service_labels: &BTreeMap<String, String>) -> bool {
+    fn selects(&self, pool: &str, pool_labels: Option<&Labels>, service_labels: &Labels) -> bool {
+        let by_label = |selector: &Selector| pool_labels.is_some_and(|labels| selector.matches(labels));
         let any_pool = self.pools.is_empty() && self.pool_selector.is_none();
-        let pool_fits = any_pool
-            || pool.is_some_and(|pool| {
-                self.pools.contains(&pool.name)
-                    || self.pool_selector.as_ref().is_some_and(|selector| selector.matches(&pool.labels))
-            });
+        let pool_fits = any_pool || self.pools.contains(pool) || self.pool_selector.as_ref().is_some_and(by_label);
         pool_fits && self.service_selector.as_ref().is_none_or(|selector| selector.matches(service_labels))
     }
 }
@@ -179,17 +177,8 @@ fn settings(raw: &kinds::Attributes, findings: &mut Findings) -> RouteSettings {
 }
 
 /// Names of well-known communities (IANA's registry of BGP well-known communities).
-const WELL_KNOWN_COMMUNITIES: [&str; 9] = [
-    "graceful-shutdown",
-    "accept-own",
-    "llgr-stale",
-    "no-llgr",
-    "blackhole",
-    "no-export",
-    "no-advertise",
-    "no-export-subconfed",
-    "no-peer",
-];
+const WELL_KNOWN_COMMUNITIES: [&str; 5] =
+    ["graceful-shutdown", "blackhole", "no-export", "no-advertise", "no-export-subconfed"];
 
 fn is_community(text: &str) -> bool {
     WELL_KNOWN_COMMUNITIES.contains(&text) || is_joined_numbers(text, 2, u16::MAX.into())

@@ -20,3 +20,6 @@ pub use pool::{NamespaceChoice, Pool};
 pub use range::{AddressRange, RangeError};
 pub use selector::{Expression, Selector};
 pub use service::{FamilyPolicy, LoadBalancer, Port, Protocol, ServiceKey, TrafficPolicy, status_addresses};
+
+/// The labels of an object.
+pub type Labels = std::collections::BTreeMap<String, String>;

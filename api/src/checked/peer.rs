@@ -317,7 +317,7 @@ fn import(raw: Option<&kinds::Import>, findings: &mut Findings) -> Import {
         };
         let (own, longest) = (i32::from(prefix.prefix_len()), i32::from(prefix.max_prefix_len()));
         let ge = rule.ge.unwrap_or(own);
-        let le = rule.le.unwrap_or(if rule.ge.is_some() { longest } else { own });
+        let le = rule.le.unwrap_or_else(|| if rule.ge.is_some() { longest } else { own });
         if !(own <= ge && ge <= le && le <= longest) {
             let allowed = format!("must hold {own} <= ge <= le <= {longest} for {prefix}");
             findings.refuse(field, format!("ge {ge}, le {le}"), allowed);

@@ -70,8 +70,8 @@ text!(
 text!(
     /// A community (RFC 1997): `ASN:value`, each 0 to 65535, or the name of a well-known one.
     CommunityText, max 32,
-    "self in ['graceful-shutdown', 'accept-own', 'llgr-stale', 'no-llgr', 'blackhole', 'no-export', 'no-advertise', 'no-export-subconfed', 'no-peer'] || (self.matches('^[0-9]{1,5}:[0-9]{1,5}$') && self.split(':').all(part, int(part) <= 65535))" =>
-        "must be ASN:value with both from 0 to 65535, or one of graceful-shutdown, accept-own, llgr-stale, no-llgr, blackhole, no-export, no-advertise, no-export-subconfed, no-peer",
+    "self in ['graceful-shutdown', 'blackhole', 'no-export', 'no-advertise', 'no-export-subconfed'] || (self.matches('^[0-9]{1,5}:[0-9]{1,5}$') && self.split(':').all(part, int(part) <= 65535))" =>
+        "must be ASN:value with both from 0 to 65535, or one of graceful-shutdown, blackhole, no-export, no-advertise, no-export-subconfed",
 );
 
 text!(
