@@ -1,0 +1,347 @@
+//! What this node wants announced, to whom and with which attributes: a function of Services, EndpointSlices, this Node, pools,
+//! claims and advertisements, kept incrementally.
+//!
+//! The state is three layers, and a change costs what lies above it:
+//!
+//! ```text
+//!  Service ----(addresses it may announce)---> Advertisement: prefix -> how many addresses want it ---> peers it selects
+//!  endpoints, claims, traffic policy           pools, labels, aggregation                               attributes merged
+//! ```
+//!
+//! One Service changing costs its own prefixes; a prefix that two Services share stays while either wants it, because each
+//! advertisement counts. Changes of the node, a pool or an advertisement's selectors go over all Services once; they are rare.
+//! [`Intent::changes`] gives what changed since it was last asked, as announcements and withdrawals by peer.
+//!
+//! An address is announced only under a claim of that very Service (by UID): what somebody else wrote into a status is theirs.
+//! Several advertisements of one prefix to one peer are one route: communities are united, the highest local preference, the lowest
+//! MED and the fewest prepends count.
+//!
+//! Pure: no clock, no socket, no Kubernetes.
+
+mod endpoints;
+mod route;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use roadstead_api::checked::{Advertisement, Labels, ServiceKey, TrafficPolicy};
+use roadstead_bgp::{PeerKey, RouteAttributes, RouteChange};
+
+pub use endpoints::{EndpointState, SliceEndpoints};
+
+use endpoints::ServiceEndpoints;
+use route::Route;
+
+/// The state of this node's wish; see the module's essay.
+#[derive(Default)]
+pub struct Intent {
+    node: Option<NodeView>,
+    peers: BTreeMap<PeerKey, Labels>,
+    pools: BTreeMap<String, Labels>,
+    claims: BTreeMap<IpAddr, ClaimView>,
+    advertisements: BTreeMap<String, Announcing>,
+    services: BTreeMap<ServiceKey, ServiceState>,
+    /// The owner of each claimed address, so that a claim that changes finds the Services that it concerns.
+    by_uid: BTreeMap<String, ServiceKey>,
+    dirty_services: BTreeSet<ServiceKey>,
+    dirty_prefixes: BTreeMap<PeerKey, BTreeSet<IpNet>>,
+}
+
+/// This node, as far as announcements depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its labels.
+    pub labels: Labels,
+    /// False: nothing is announced from it (excluded from load balancers, or its network is unavailable).
+    pub may_announce: bool,
+}
+
+/// A Service of type LoadBalancer, as far as announcements depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceView {
+    /// Its UID, which its claims name.
+    pub uid: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether only nodes with endpoints announce it.
+    pub traffic_policy: TrafficPolicy,
+    /// The addresses in its status.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Whose an address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimView {
+    /// The pool that it came from.
+    pub pool: String,
+    /// The UIDs of its owners.
+    pub owners: BTreeSet<String>,
+}
+
+struct Announcing {
+    advertisement: Advertisement,
+    attributes: Route,
+    /// How many addresses want each prefix.
+    prefixes: BTreeMap<IpNet, u32>,
+}
+
+#[derive(Default)]
+struct ServiceState {
+    view: Option<ServiceView>,
+    endpoints: ServiceEndpoints,
+    /// What it contributes at present: the advertisement and the prefix, once for each address.
+    contributes: Vec<(String, IpNet)>,
+}
+
+impl Intent {
+    /// This node; `None` as long as, or since, it does not exist.
+    pub fn set_node(&mut self, node: Option<NodeView>) {
+        if self.node != node {
+            self.node = node;
+            self.reconsider_all();
+        }
+    }
+
+    /// A peer that this node has a session with, and its labels. Everything that it is to be told is told (again).
+    pub fn set_peer(&mut self, key: PeerKey, labels: Labels) {
+        if self.peers.get(&key) == Some(&labels) {
+            return;
+        }
+        // What it was told under other labels must be looked at again too.
+        self.touch_all_prefixes(&key);
+        self.peers.insert(key.clone(), labels);
+        self.touch_all_prefixes(&key);
+    }
+
+    /// The node has no session with the peer any longer; nothing more is said of it.
+    pub fn remove_peer(&mut self, key: &PeerKey) {
+        self.peers.remove(key);
+        self.dirty_prefixes.remove(key);
+    }
+
+    /// A pool's labels; `None`: it is gone.
+    pub fn set_pool(&mut self, name: &str, labels: Option<Labels>) {
+        let changed = match labels {
+            Some(labels) => self.pools.insert(name.to_owned(), labels.clone()) != Some(labels),
+            None => self.pools.remove(name).is_some(),
+        };
+        if changed {
+            self.reconsider_all();
+        }
+    }
+
+    /// Whose an address is; `None`: nobody's.
+    pub fn set_claim(&mut self, address: IpAddr, claim: Option<ClaimView>) {
+        let before = match claim.clone() {
+            Some(claim) => self.claims.insert(address, claim),
+            None => self.claims.remove(&address),
+        };
+        if before == claim {
+            return;
+        }
+        for uid in [before, claim].into_iter().flatten().flat_map(|claim| claim.owners) {
+            if let Some(key) = self.by_uid.get(&uid) {
+                self.dirty_services.insert(key.clone());
+            }
+        }
+    }
+
+    /// An advertisement; `None`: it is gone.
+    pub fn set_advertisement(&mut self, name: &str, advertisement: Option<Advertisement>) {
+        if self.advertisements.get(name).map(|announcing| &announcing.advertisement) == advertisement.as_ref() {
+            return;
+        }
+        // What it announced so far is looked at again under the new rules, or withdrawn.
+        self.touch_advertisement(name);
+        let Some(advertisement) = advertisement else {
+            self.advertisements.remove(name);
+            for state in self.services.values_mut() {
+                state.contributes.retain(|(by, _)| by != name);
+            }
+            return;
+        };
+        let attributes = Route::from(&advertisement.settings);
+        match self.advertisements.get_mut(name) {
+            Some(announcing) => {
+                announcing.advertisement = advertisement;
+                announcing.attributes = attributes;
+            }
+            None => {
+                let announcing = Announcing { advertisement, attributes, prefixes: BTreeMap::new() };
+                self.advertisements.insert(name.to_owned(), announcing);
+            }
+        }
+        self.touch_advertisement(name);
+        self.reconsider_all();
+    }
+
+    /// A Service; `None`: it is gone, or not of type LoadBalancer.
+    pub fn set_service(&mut self, key: ServiceKey, view: Option<ServiceView>) {
+        if view.is_none() && !self.services.contains_key(&key) {
+            return;
+        }
+        let state = self.services.entry(key.clone()).or_default();
+        if state.view == view {
+            return;
+        }
+        if let Some(before) = &state.view {
+            self.by_uid.remove(&before.uid);
+        }
+        if let Some(now) = &view {
+            self.by_uid.insert(now.uid.clone(), key.clone());
+        }
+        state.view = view;
+        self.dirty_services.insert(key);
+    }
+
+    /// The endpoints in one slice of a Service; `None`: the slice is gone.
+    pub fn set_slice(&mut self, service: ServiceKey, slice: &str, endpoints: Option<SliceEndpoints>) {
+        if endpoints.is_none() && !self.services.contains_key(&service) {
+            return;
+        }
+        let state = self.services.entry(service.clone()).or_default();
+        let before = state.endpoints.summary();
+        state.endpoints.set(slice, endpoints);
+        if state.endpoints.summary() != before || state.is_forgotten() {
+            self.dirty_services.insert(service);
+        }
+    }
+
+    /// What changed for each peer since this was last asked.
+    pub fn changes(&mut self) -> Vec<(PeerKey, Vec<RouteChange>)> {
+        for key in std::mem::take(&mut self.dirty_services) {
+            self.reconsider(&key);
+        }
+        let dirty = std::mem::take(&mut self.dirty_prefixes);
+        let change = |peer: &PeerKey, prefix: IpNet| match self.route(peer, &prefix) {
+            Some(attributes) => RouteChange::Announce(prefix, attributes),
+            None => RouteChange::Withdraw(prefix),
+        };
+        dirty
+            .into_iter()
+            .map(|(peer, prefixes)| {
+                let changes = prefixes.into_iter().map(|prefix| change(&peer, prefix)).collect();
+                (peer, changes)
+            })
+            .collect()
+    }
+
+    /// How many distinct prefixes the node wants announced.
+    pub fn prefix_count(&self) -> usize {
+        let prefixes: BTreeSet<&IpNet> = self.advertisements.values().flat_map(|a| a.prefixes.keys()).collect();
+        prefixes.len()
+    }
+
+    /// What a peer is to be told of a prefix: what all advertisements that select it say together.
+    fn route(&self, peer: &PeerKey, prefix: &IpNet) -> Option<Arc<RouteAttributes>> {
+        let labels = self.peers.get(peer)?;
+        let told_by =
+            |a: &&Announcing| a.prefixes.contains_key(prefix) && a.advertisement.selects_peer(peer.as_str(), labels);
+        let routes = self.advertisements.values().filter(told_by).map(|a| &a.attributes);
+        Route::merge(routes).map(Route::into_attributes)
+    }
+
+    /// Brings what one Service contributes up to date.
+    fn reconsider(&mut self, key: &ServiceKey) {
+        let Some(state) = self.services.get(key) else { return };
+        let wanted = self.wanted(state);
+        if state.is_forgotten() {
+            self.contribute(key, Vec::new());
+            self.services.remove(key);
+        } else {
+            self.contribute(key, wanted);
+        }
+    }
+
+    fn wanted(&self, state: &ServiceState) -> Vec<(String, IpNet)> {
+        let (Some(view), Some(node)) = (&state.view, &self.node) else { return Vec::new() };
+        if !node.may_announce || !state.endpoints.may_announce(view.traffic_policy) {
+            return Vec::new();
+        }
+        let mut wanted = Vec::new();
+        for address in &view.addresses {
+            let Some(claim) = self.claims.get(address).filter(|claim| claim.owners.contains(&view.uid)) else {
+                continue;
+            };
+            let pool_labels = self.pools.get(&claim.pool);
+            for (name, announcing) in &self.advertisements {
+                let advertisement = &announcing.advertisement;
+                if advertisement.selects_node(&node.labels)
+                    && advertisement.selects(&claim.pool, pool_labels, &view.labels)
+                {
+                    wanted.push((name.clone(), advertisement.prefix_of(*address)));
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Replaces what a Service contributes. New contributions are counted before old ones are dropped, so that a prefix that stays
+    /// never counts zero in between.
+    fn contribute(&mut self, key: &ServiceKey, wanted: Vec<(String, IpNet)>) {
+        let Some(state) = self.services.get_mut(key) else { return };
+        if state.contributes == wanted {
+            return;
+        }
+        let before = std::mem::replace(&mut state.contributes, wanted.clone());
+        for (name, prefix) in wanted {
+            let Some(announcing) = self.advertisements.get_mut(&name) else { continue };
+            let count = announcing.prefixes.entry(prefix).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.touch(&name, prefix);
+            }
+        }
+        for (name, prefix) in before {
+            let Some(announcing) = self.advertisements.get_mut(&name) else { continue };
+            let Some(count) = announcing.prefixes.get_mut(&prefix) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                announcing.prefixes.remove(&prefix);
+                self.touch(&name, prefix);
+            }
+        }
+    }
+
+    fn reconsider_all(&mut self) {
+        self.dirty_services.extend(self.services.keys().cloned());
+    }
+
+    /// Marks a prefix of an advertisement for every peer that it selects.
+    fn touch(&mut self, advertisement: &str, prefix: IpNet) {
+        let Some(announcing) = self.advertisements.get(advertisement) else { return };
+        for (peer, labels) in &self.peers {
+            if announcing.advertisement.selects_peer(peer.as_str(), labels) {
+                self.dirty_prefixes.entry(peer.clone()).or_default().insert(prefix);
+            }
+        }
+    }
+
+    fn touch_advertisement(&mut self, name: &str) {
+        let prefixes: Vec<IpNet> =
+            self.advertisements.get(name).map(|a| a.prefixes.keys().copied().collect()).unwrap_or_default();
+        for prefix in prefixes {
+            self.touch(name, prefix);
+        }
+    }
+
+    fn touch_all_prefixes(&mut self, peer: &PeerKey) {
+        let Some(labels) = self.peers.get(peer) else { return };
+        let selecting = |a: &&Announcing| a.advertisement.selects_peer(peer.as_str(), labels);
+        let prefixes: BTreeSet<IpNet> =
+            self.advertisements.values().filter(selecting).flat_map(|a| a.prefixes.keys().copied()).collect();
+        self.dirty_prefixes.entry(peer.clone()).or_default().extend(prefixes);
+    }
+}
+
+impl ServiceState {
+    /// Neither the Service nor a slice of it is there.
+    fn is_forgotten(&self) -> bool {
+        self.view.is_none() && self.endpoints.is_empty()
+    }
+}

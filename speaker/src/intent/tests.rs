@@ -1,0 +1,247 @@
+//! Stories: a node, two peers, and what each must be told after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roadstead_api::checked::{Advertisement, Labels, ServiceKey, TrafficPolicy};
+use roadstead_api::kinds;
+use roadstead_bgp::{PeerKey, RouteChange};
+
+use super::*;
+
+/// An intent whose changes are applied to what the peers know, as the engine would.
+#[derive(Default)]
+struct Story {
+    intent: Intent,
+    told: BTreeMap<(String, String), String>,
+}
+
+impl Story {
+    fn new() -> Self {
+        let mut story = Self::default();
+        story.intent.set_node(Some(NodeView { labels: labels("rack=a"), may_announce: true }));
+        story.intent.set_peer(PeerKey::from("tor-a"), labels("role=tor"));
+        story.intent.set_peer(PeerKey::from("tor-b"), labels("role=tor,side=b"));
+        story.intent.set_pool("public", Some(labels("zone=dmz")));
+        story.advertise("all", r#"{"from":[{"loadBalancers":{}}],"attributes":{"communities":["64500:1"]}}"#);
+        story
+    }
+
+    fn advertise(&mut self, name: &str, spec: &str) {
+        let raw = kinds::Advertisement::new(name, serde_json::from_str(spec).unwrap());
+        self.intent.set_advertisement(name, Some(Advertisement::check(&raw).unwrap()));
+    }
+
+    fn service(&mut self, name: &str, policy: TrafficPolicy, addresses: &[&str]) {
+        self.labelled_service(name, policy, addresses, "");
+    }
+
+    fn labelled_service(&mut self, name: &str, traffic_policy: TrafficPolicy, addresses: &[&str], label: &str) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let view = ServiceView { uid: format!("uid-{name}"), labels: labels(label), traffic_policy, addresses };
+        self.intent.set_service(key(name), Some(view));
+    }
+
+    fn claim(&mut self, address: &str, owners: &[&str]) {
+        let owners = owners.iter().map(|name| format!("uid-{name}")).collect();
+        let claim = ClaimView { pool: "public".to_owned(), owners };
+        self.intent.set_claim(address.parse().unwrap(), Some(claim));
+    }
+
+    fn slice(&mut self, service: &str, slice: &str, endpoints: &[(&str, EndpointState)]) {
+        let endpoints = endpoints.iter().map(|(node, state)| (Some(*node), *state));
+        self.intent.set_slice(key(service), slice, Some(SliceEndpoints::count(endpoints, "here")));
+    }
+
+    /// Applies the changes and compares all that `tor-a` knows with the expectation.
+    #[track_caller]
+    fn expect(&mut self, step: &str, expected: &[(&str, &str)]) {
+        self.apply();
+        let told: Vec<(&str, &str)> = self
+            .told
+            .iter()
+            .filter(|((peer, _), _)| peer == "tor-a")
+            .map(|((_, prefix), communities)| (prefix.as_str(), communities.as_str()))
+            .collect();
+        assert_eq!(told, expected, "{step}");
+    }
+
+    fn apply(&mut self) -> usize {
+        let mut count = 0;
+        for (peer, changes) in self.intent.changes() {
+            for change in changes {
+                count += 1;
+                match change {
+                    RouteChange::Announce(prefix, attributes) => {
+                        let communities: Vec<String> = attributes.communities.iter().map(ToString::to_string).collect();
+                        self.told.insert((peer.to_string(), prefix.to_string()), communities.join(" "));
+                    }
+                    RouteChange::Withdraw(prefix) => {
+                        self.told.remove(&(peer.to_string(), prefix.to_string()));
+                    }
+                }
+            }
+        }
+        count
+    }
+}
+
+fn key(name: &str) -> ServiceKey {
+    ServiceKey { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+fn labels(text: &str) -> Labels {
+    text.split(',').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+use EndpointState::{Down, Draining, Ready};
+use TrafficPolicy::{Cluster, Local};
+
+const A: (&str, &str) = ("203.0.113.7/32", "64500:1");
+
+#[test]
+fn an_address_is_announced_while_service_claim_and_endpoint_are_there() {
+    let mut story = Story::new();
+    story.service("a", Cluster, &["203.0.113.7"]);
+    story.expect("no claim, no endpoint", &[]);
+    story.slice("a", "a-1", &[("elsewhere", Ready)]);
+    story.expect("a status without a claim is somebody else's", &[]);
+    story.claim("203.0.113.7", &["b"]);
+    story.expect("so is one whose claim names another Service", &[]);
+    story.claim("203.0.113.7", &["a"]);
+    story.expect("claimed", &[A]);
+    story.slice("a", "a-1", &[("elsewhere", Down)]);
+    story.expect("nobody ready", &[]);
+    story.slice("a", "a-2", &[("elsewhere", Ready)]);
+    story.expect("ready in another slice", &[A]);
+    story.intent.set_service(key("a"), None);
+    story.expect("gone", &[]);
+    story.service("a", Cluster, &["203.0.113.7"]);
+    story.expect("slices may come before their Service", &[A]);
+    story.intent.set_claim("203.0.113.7".parse().unwrap(), None);
+    story.expect("released", &[]);
+}
+
+#[test]
+fn policy_local_needs_an_endpoint_here() {
+    let mut story = Story::new();
+    story.service("a", Local, &["203.0.113.7"]);
+    story.claim("203.0.113.7", &["a"]);
+    story.slice("a", "a-1", &[("elsewhere", Ready)]);
+    story.expect("elsewhere", &[]);
+    story.slice("a", "a-1", &[("elsewhere", Ready), ("here", Ready)]);
+    story.expect("here", &[A]);
+    story.slice("a", "a-1", &[("elsewhere", Ready), ("here", Draining)]);
+    story.expect("one that terminates does not count while another is ready", &[]);
+    story.slice("a", "a-1", &[("elsewhere", Down), ("here", Draining)]);
+    story.expect("it does when none is ready anywhere", &[A]);
+    story.service("a", Cluster, &["203.0.113.7"]);
+    story.expect("policy Cluster likewise", &[A]);
+}
+
+#[test]
+fn the_node_decides_over_all() {
+    let mut story = Story::new();
+    story.service("a", Cluster, &["203.0.113.7"]);
+    story.claim("203.0.113.7", &["a"]);
+    story.slice("a", "a-1", &[("here", Ready)]);
+    story.expect("announced", &[A]);
+    story.intent.set_node(Some(NodeView { labels: labels("rack=a"), may_announce: false }));
+    story.expect("excluded", &[]);
+    story.intent.set_node(Some(NodeView { labels: labels("rack=a"), may_announce: true }));
+    story.expect("back", &[A]);
+    story.intent.set_node(None);
+    story.expect("no such node", &[]);
+}
+
+#[test]
+fn a_prefix_stays_while_anybody_wants_it() {
+    let mut story = Story::new();
+    story.advertise("all", r#"{"from":[{"loadBalancers":{}}],"aggregate":{"ipv4":24}}"#);
+    for (name, address) in [("a", "203.0.113.7"), ("b", "203.0.113.8")] {
+        story.service(name, Cluster, &[address]);
+        story.claim(address, &[name]);
+        story.slice(name, "s", &[("here", Ready)]);
+    }
+    story.expect("one aggregate for two", &[("203.0.113.0/24", "")]);
+    story.intent.set_service(key("a"), None);
+    assert_eq!(story.apply(), 0, "nothing is said while the other stays");
+    story.intent.set_service(key("b"), None);
+    story.expect("both gone", &[]);
+}
+
+#[test]
+fn two_services_share_an_address() {
+    let mut story = Story::new();
+    for name in ["a", "b"] {
+        story.service(name, Cluster, &["203.0.113.7"]);
+        story.slice(name, "s", &[("here", Ready)]);
+    }
+    story.claim("203.0.113.7", &["a", "b"]);
+    story.expect("one route", &[A]);
+    story.intent.set_service(key("a"), None);
+    story.claim("203.0.113.7", &["b"]);
+    story.expect("still", &[A]);
+}
+
+#[test]
+fn advertisements_select_and_merge() {
+    let mut story = Story::new();
+    story.labelled_service("a", Cluster, &["203.0.113.7"], "expose=yes");
+    story.claim("203.0.113.7", &["a"]);
+    story.slice("a", "s", &[("here", Ready)]);
+    let more =
+        |rest: &str| format!(r#"{{"from":[{{"loadBalancers":{rest}}}],"attributes":{{"communities":["64500:2"]}}}}"#);
+    let both = ("203.0.113.7/32", "64500:1 64500:2");
+    story.advertise("more", &more(r#"{"serviceSelector":{"matchLabels":{"expose":"yes"}}}"#));
+    story.expect("by the Service's labels", &[both]);
+    story.advertise("more", &more(r#"{"serviceSelector":{"matchLabels":{"expose":"no"}}}"#));
+    story.expect("not by others", &[A]);
+    story.advertise("more", &more(r#"{"poolSelector":{"matchLabels":{"zone":"dmz"}}}"#));
+    story.expect("by the pool's labels", &[both]);
+    story.intent.set_pool("public", Some(labels("zone=lan")));
+    story.expect("which may change", &[A]);
+    story.advertise("more", &more(r#"{"pools":["public"]}"#));
+    story.expect("by the pool's name", &[both]);
+    story.intent.set_pool("public", None);
+    story.expect("which the claim keeps when the pool is deleted", &[both]);
+    story.intent.set_advertisement("more", None);
+    story.expect("deleted", &[A]);
+    story.intent.set_advertisement("all", None);
+    story.expect("both deleted", &[]);
+}
+
+#[test]
+fn peers_are_told_what_selects_them() {
+    let mut story = Story::new();
+    story.advertise("all", r#"{"from":[{"loadBalancers":{}}],"peerSelector":{"matchLabels":{"side":"b"}}}"#);
+    story.service("a", Cluster, &["203.0.113.7"]);
+    story.claim("203.0.113.7", &["a"]);
+    story.slice("a", "s", &[("here", Ready)]);
+    story.expect("not selected", &[]);
+    assert_eq!(story.told.len(), 1, "tor-b is");
+    story.intent.set_peer(PeerKey::from("tor-a"), labels("side=b"));
+    story.expect("relabelled", &[("203.0.113.7/32", "")]);
+    story.intent.set_peer(PeerKey::from("tor-a"), labels("side=c"));
+    story.expect("and back", &[]);
+    story.intent.set_peer(PeerKey::from("tor-c"), labels("side=b"));
+    story.apply();
+    assert!(story.told.contains_key(&("tor-c".to_owned(), "203.0.113.7/32".to_owned())), "a new peer is told all");
+}
+
+#[test]
+fn one_service_changing_costs_its_own_prefixes() {
+    let mut story = Story::new();
+    for n in 0..200 {
+        let (name, address) = (format!("s{n}"), format!("203.0.113.{n}"));
+        story.service(&name, Cluster, &[&address]);
+        story.claim(&address, &[&name]);
+        story.slice(&name, "s", &[("here", Ready)]);
+    }
+    assert_eq!(story.apply(), 400);
+    story.slice("s7", "s", &[("here", Down)]);
+    assert_eq!(story.apply(), 2, "one prefix, two peers");
+    assert_eq!(story.apply(), 0);
+    let distinct: BTreeSet<&String> = story.told.keys().map(|(_, prefix)| prefix).collect();
+    assert_eq!(distinct.len(), 199);
+    assert_eq!(story.intent.prefix_count(), 199);
+}
