@@ -1,1 +1,37 @@
+//! The harness of the end-to-end tests: real routers, a real API server, real nodes, and our binaries among them.
+//!
+//! A test is a [`scene`]: it has a directory and a name prefix of its own, and everything that it starts is gone when it
+//! ends, fails, or is killed:
+//!
+//! - every child dies with the test process (`PR_SET_PDEATHSIG`, set by `setpriv`), and [`Process`] ends it on drop;
+//! - network namespaces, directories, mounts and cgroups carry the owner's process id in their name, so the next run
+//!   sweeps away what a killed run left ([`sweep`]).
+//!
+//! The harness knows our product as a user does: binaries, manifests, logs and the network. It does not link any of
+//! our crates.
+//!
+//! | module | stands for |
+//! |---|---|
+//! | [`network`] | machines and cables: network namespaces, veth pairs, a bridge |
+//! | [`routers`] | FRR, BIRD and GoBGP behind one trait |
+//! | [`byte_peer`] | a router of a few lines that notes when each byte came |
+//! | [`kubernetes`] | etcd, kube-apiserver, controllers, and nodes with a kubelet |
+//! | [`product`] | our binaries and a directory of manifests |
+//! | [`capture`] | every packet on a cable, judged by tshark |
 
+pub mod byte_peer;
+pub mod capture;
+pub mod kubernetes;
+pub mod network;
+pub mod process;
+pub mod product;
+pub mod routers;
+mod run;
+mod scene;
+mod sweep;
+mod wait;
+
+pub use process::Process;
+pub use run::{output_of, run};
+pub use scene::{Scene, scene};
+pub use wait::wait_until;
