@@ -8,6 +8,7 @@
 //! give alike: the plan's safety rests on `AlreadyExists` and `Conflict`.
 
 mod directory;
+mod known;
 mod kubernetes;
 mod object;
 
@@ -18,8 +19,8 @@ use tokio::sync::mpsc;
 use crate::checked::{ObjectRef, ServiceKey};
 use crate::kinds::{AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, NodeReport};
 
-pub use directory::DirectoryStore;
-pub use kubernetes::KubernetesStore;
+pub use directory::{DirectoryStore, OpenError};
+pub use kubernetes::{ConnectError, KubernetesStore};
 pub use object::{Kind, Object, ObjectKey};
 
 /// A store of either home; cheap to clone.

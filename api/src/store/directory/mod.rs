@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
@@ -6,11 +7,20 @@ use super::{Event, Notice, Status, Watch, WriteError};
 use crate::checked::ServiceKey;
 use crate::kinds::{AddressClaim, NodeReport};
 
-/// The Kubernetes API.
+/// A directory of manifests.
 #[derive(Clone)]
-pub struct KubernetesStore {}
+pub struct DirectoryStore {}
 
-impl KubernetesStore {
+/// Why a directory cannot be a store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {}
+
+impl DirectoryStore {
+    /// A store on the manifests in one directory, with its state in another.
+    pub fn open(_manifests: PathBuf, _state: PathBuf) -> Result<Self, OpenError> {
+        todo!()
+    }
+
     pub(super) fn watch(&self, _watches: Vec<Watch>) -> mpsc::Receiver<Event> {
         todo!()
     }
