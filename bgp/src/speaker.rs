@@ -1,13 +1,27 @@
 //! The engine's interface: peers, what happens to them, and what is to be done about it.
+//!
+//! Inputs go in through `set_peer`, `update_routes` and the like (from the embedder) and `handle_*` (from whoever holds the
+//! sockets and the clock). After each of them the caller takes all of [`Speaker::poll_output`], and calls
+//! [`Speaker::handle_timeout`] when [`Speaker::next_deadline`] has come. Nothing blocks, nothing fails that the caller could
+//! not have known, and an input for a connection that is gone meanwhile is ignored, as it can happen at any time.
+//!
+//! Bytes to be written stay inside until the socket can take them: on [`Output::Write`] the caller writes what
+//! [`Speaker::pending_write`] shows, reports how far it got with [`Speaker::handle_written`], and goes on until there is
+//! nothing left or the socket is full; then it waits for the socket and goes on. So an UPDATE is not made before it can be
+//! sent, and always says the newest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
 
+use crate::notification::Notification;
+use crate::peer::{Context, Peer};
+use crate::random::SplitMix64;
+use crate::rib::Interner;
 use crate::{
-    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, Transport, UnknownPeer,
+    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, Transport, UnknownPeer,
 };
 
 /// A connection, from the order to dial it (or the moment it came in) until it was closed. Never used twice.
@@ -35,10 +49,11 @@ pub enum Accepted {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
+    /// Open a connection; answer with [`Speaker::handle_dialled`] or [`Speaker::handle_closed`].
     Dial { connection: ConnectionId, peer: PeerKey, transport: Transport, ttl: u8 },
     /// [`Speaker::pending_write`] has something for this connection.
     Write { connection: ConnectionId },
-    /// Write these last bytes as far as they go, then close. The id is dead.
+    /// Write these last bytes as far as they go, then close; or stop dialling. The id is dead.
     Close { connection: ConnectionId, last: Vec<u8> },
     Event(Event),
 }
@@ -47,41 +62,222 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     SessionUp { peer: PeerKey },
-    /// `reason` is in words, as in [`PeerStatus::last_error`].
+    /// A session was lost, or failed to come up for another reason than the last time. `reason` is in words, as in
+    /// [`PeerStatus::last_error`].
     SessionDown { peer: PeerKey, reason: String },
     /// [`Speaker::learned`] has changed.
     RoutesChanged,
-    /// Events were lost because nobody fetched them: ask for the status.
+    /// So many events were lost because nobody fetched them: ask for the status.
     Missed { events: u64 },
 }
 
-/// The engine.
+/// The engine: every peer, and the routes of each.
 #[derive(Debug)]
 pub struct Speaker {
-    _seed: u64,
+    peers: BTreeMap<PeerKey, Peer>,
+    connections: BTreeMap<ConnectionId, PeerKey>,
+    next_connection: u64,
+    outputs: VecDeque<Output>,
+    routes_changed: bool,
+    interner: Interner,
+    seeds: SplitMix64,
+    stopped: bool,
 }
 
 impl Speaker {
+    /// `seed` decides every jitter; the same seed and the same inputs give the same outputs.
     pub fn new(seed: u64) -> Self {
-        Self { _seed: seed }
+        Self {
+            peers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_connection: 1,
+            outputs: VecDeque::new(),
+            routes_changed: false,
+            interner: Interner::default(),
+            seeds: SplitMix64::new(seed),
+            stopped: false,
+        }
     }
-    pub fn set_peer(&mut self, _now: Instant, _key: PeerKey, config: PeerConfig) -> Result<(), ConfigError> {
-        config.check()
+
+    /// Adds a peer, or gives one another configuration. Without a difference nothing happens; what can be changed under a
+    /// running session (import policy, next hops, retry time) is; for anything else the session restarts (Cease 6/6).
+    pub fn set_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        if self.stopped {
+            return Ok(());
+        }
+        if self.with_peer(now, &key, |peer, context| peer.reconfigure(context, config.clone())).is_ok() {
+            return Ok(());
+        }
+        let seed = self.seeds.next();
+        let mut context = Context {
+            now,
+            outputs: &mut self.outputs,
+            connections: &mut self.connections,
+            next_connection: &mut self.next_connection,
+            routes_changed: &mut self.routes_changed,
+        };
+        let peer = Peer::new(key.clone(), config, seed, &mut context);
+        self.peers.insert(key, peer);
+        Ok(())
     }
-    pub fn remove_peer(&mut self, _now: Instant, key: &PeerKey) -> Result<(), UnknownPeer> {
-        Err(UnknownPeer(key.clone()))
+
+    /// Ends the session (Cease 6/3) and forgets the peer and what was wanted for it.
+    pub fn remove_peer(&mut self, now: Instant, key: &PeerKey) -> Result<(), UnknownPeer> {
+        self.with_peer(now, key, |peer, context| peer.stop(context, &SessionError::Deconfigured))?;
+        self.peers.remove(key);
+        Ok(())
     }
-    pub fn update_routes(&mut self, _now: Instant, key: &PeerKey, _changes: Vec<RouteChange>) -> Result<(), UnknownPeer> {
-        Err(UnknownPeer(key.clone()))
+
+    /// Changes what this peer is to know. Kept while the session is down. Nothing is announced to a peer but this (RFC 8212).
+    pub fn update_routes(
+        &mut self,
+        now: Instant,
+        key: &PeerKey,
+        mut changes: Vec<RouteChange>,
+    ) -> Result<(), UnknownPeer> {
+        for change in &mut changes {
+            if let RouteChange::Announce(_, attributes) = change {
+                *attributes = self.interner.intern(std::sync::Arc::clone(attributes));
+            }
+        }
+        self.with_peer(now, key, |peer, context| peer.update_routes(context, changes))
     }
-    pub fn initial_set_complete(&mut self, _now: Instant, key: &PeerKey) -> Result<(), UnknownPeer> {
-        Err(UnknownPeer(key.clone()))
+
+    /// Everything that is wanted for this peer has been said once. End-of-RIB (RFC 4724) is withheld until then: a router
+    /// that has restarted removes at that marker what it has not heard of again.
+    pub fn initial_set_complete(&mut self, now: Instant, key: &PeerKey) -> Result<(), UnknownPeer> {
+        self.with_peer(now, key, Peer::release_end_of_rib)
     }
-    pub fn shutdown(&mut self, _now: Instant, _text: &str) {}
-    pub fn status(&self, _now: Instant) -> Vec<PeerStatus> {
-        Vec::new()
+
+    /// Ends every session with Cease 6/2 and this text (RFC 9003), and takes no connection any more.
+    pub fn shutdown(&mut self, now: Instant, text: &str) {
+        self.stopped = true;
+        let error = SessionError::Shutdown { text: text.to_owned() };
+        let keys: Vec<PeerKey> = self.peers.keys().cloned().collect();
+        for key in keys {
+            // The keys were taken from the map a line above.
+            let _ = self.with_peer(now, &key, |peer, context| peer.stop(context, &error));
+        }
     }
+
+    /// A dialled connection is up.
+    pub fn handle_dialled(&mut self, now: Instant, connection: ConnectionId, endpoints: Endpoints) {
+        self.with_connection(now, connection, |peer, context| peer.handle_dialled(context, connection, endpoints));
+    }
+
+    /// A connection came in.
+    pub fn handle_accepted(&mut self, now: Instant, endpoints: Endpoints) -> Accepted {
+        let Some(key) = self.peer_for(&endpoints) else {
+            // RFC 4486 section 4: a peer that is not configured.
+            return Accepted::Refused(Notification::connection_rejected().encode().to_vec());
+        };
+        let mut accepted = Accepted::Refused(Vec::new());
+        let known = self.with_peer(now, &key, |peer, context| accepted = peer.accept(context, endpoints));
+        debug_assert_eq!(known, Ok(()), "the key was found among the peers");
+        accepted
+    }
+
+    /// Bytes came in. Any split of the stream gives the same result.
+    pub fn handle_bytes(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
+        self.with_connection(now, connection, |peer, context| peer.handle_bytes(context, connection, bytes));
+    }
+
+    /// A connection could not be dialled, failed, or was closed by the peer (then without a reason).
+    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, reason: Option<String>) {
+        self.with_connection(now, connection, |peer, context| peer.handle_closed(context, connection, reason));
+    }
+
+    /// What is to be written to this connection now; empty when there is nothing.
+    pub fn pending_write(&mut self, now: Instant, connection: ConnectionId) -> &[u8] {
+        let peer = self.connections.get(&connection).and_then(|key| self.peers.get_mut(key));
+        peer.map_or(&[], |peer| peer.pending_write(now, connection))
+    }
+
+    /// So many octets of it were taken by the socket.
+    pub fn handle_written(&mut self, _now: Instant, connection: ConnectionId, count: usize) {
+        if let Some(peer) = self.connections.get(&connection).and_then(|key| self.peers.get_mut(key)) {
+            peer.handle_written(connection, count);
+        }
+    }
+
+    /// The time has come that [`next_deadline`](Self::next_deadline) named. Too early or too late does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due = |peer: &Peer| peer.next_deadline().is_some_and(|deadline| deadline <= now);
+        let keys: Vec<PeerKey> =
+            self.peers.iter().filter(|(_, peer)| due(peer)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            // The keys were taken from the map a line above.
+            let _ = self.with_peer(now, &key, Peer::handle_timeout);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.peers.values().filter_map(Peer::next_deadline).min()
+    }
+
+    /// The next thing to be done. [`Event::RoutesChanged`] comes last, once for all changes since the queue was empty.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front().or_else(|| {
+            std::mem::take(&mut self.routes_changed).then_some(Output::Event(Event::RoutesChanged))
+        })
+    }
+
+    /// One entry per peer, by name.
+    pub fn status(&self, now: Instant) -> Vec<PeerStatus> {
+        self.peers.values().map(|peer| peer.status(now)).collect()
+    }
+
+    /// Every accepted route of every peer: for each prefix all paths, by the name of the peer.
     pub fn learned(&self) -> BTreeMap<IpNet, Vec<LearnedPath>> {
-        BTreeMap::new()
+        let mut learned: BTreeMap<IpNet, Vec<LearnedPath>> = BTreeMap::new();
+        for peer in self.peers.values() {
+            for (prefix, path) in peer.learned() {
+                learned.entry(*prefix).or_default().push(path);
+            }
+        }
+        learned
+    }
+
+    /// Whose connection this is: by the peer's address, and ours where the peer has one configured. Of several sessions
+    /// with one address, the first that listens and is not up.
+    fn peer_for(&self, endpoints: &Endpoints) -> Option<PeerKey> {
+        let (remote, local) = (endpoints.remote.ip().to_canonical(), endpoints.local.ip().to_canonical());
+        let ours = |peer: &Peer| peer.config().transport.source.is_none_or(|source| source.to_canonical() == local);
+        let candidates = self.peers.iter().filter(|(_, peer)| peer.remote_ip() == remote && ours(peer));
+        candidates
+            .min_by_key(|(_, peer)| (!peer.config().connect.listens(), peer.is_established()))
+            .map(|(key, _)| key.clone())
+    }
+
+    fn with_connection(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        input: impl FnOnce(&mut Peer, &mut Context<'_>),
+    ) {
+        if let Some(key) = self.connections.get(&connection).cloned() {
+            // A connection in the map belongs to a peer in the map: both end together.
+            let known = self.with_peer(now, &key, input);
+            debug_assert_eq!(known, Ok(()), "connection {connection:?} has no peer");
+        }
+    }
+
+    fn with_peer(
+        &mut self,
+        now: Instant,
+        key: &PeerKey,
+        input: impl FnOnce(&mut Peer, &mut Context<'_>),
+    ) -> Result<(), UnknownPeer> {
+        let peer = self.peers.get_mut(key).ok_or_else(|| UnknownPeer(key.clone()))?;
+        let mut context = Context {
+            now,
+            outputs: &mut self.outputs,
+            connections: &mut self.connections,
+            next_connection: &mut self.next_connection,
+            routes_changed: &mut self.routes_changed,
+        };
+        input(peer, &mut context);
+        Ok(())
     }
 }

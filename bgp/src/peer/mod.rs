@@ -1,1 +1,550 @@
-//! One peer.
+//! One peer: its configuration, the connections with it (none, one, or two until a collision is resolved), its routes.
+//!
+//! Everything that happens to a connection goes through [`Peer::apply`], which asks the table in [`state`] what to do.
+//! Whatever a peer sends ends up there as one [`Input`]; nothing returns an error, because what is wrong with a session is
+//! not a failure of this code but a transition of that machine.
+//!
+//! After each input [`Peer::settle`] does what follows from the new situation rather than from the event: dial if nobody
+//! does, ask for a write if something waits, note the state for the operator.
+
+mod backoff;
+mod connection;
+mod framing;
+mod open;
+mod output_buffer;
+mod receive;
+mod routes;
+mod state;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use rustbgpd_wire::UpdateMessage;
+use rustbgpd_wire::notification::cease_subcode;
+use tracing::{debug, info};
+
+use self::backoff::Backoff;
+use self::connection::{Connection, Origin};
+use self::open::{Negotiated, encode_open};
+use self::routes::SessionCounters;
+use self::state::{Event, Reaction, State, react};
+use self::timers::Timer;
+use crate::notification::Notification;
+use crate::random::SplitMix64;
+use crate::rib::{AdjRibIn, AdjRibOut, EndOfRib};
+use crate::speaker::{self, Accepted, ConnectionId, Endpoints, Output};
+use crate::{Family, PeerConfig, PeerKey, SessionError, SessionState};
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    key: PeerKey,
+    config: PeerConfig,
+    random: SplitMix64,
+    /// At most one dialled and one accepted.
+    connections: Vec<Connection>,
+    /// When to dial.
+    retry: Option<Instant>,
+    /// Idle until then: connections are refused.
+    idle_until: Option<Instant>,
+    backoff: Backoff,
+    /// Shut down: no connection any more, in either direction.
+    stopped: bool,
+    rib_in: AdjRibIn,
+    rib_out: AdjRibOut,
+    end_of_rib: EndOfRib,
+    session: SessionCounters,
+    messages_in: u64,
+    messages_out: u64,
+    flaps: u64,
+    last_error: Option<String>,
+    state: SessionState,
+    since: Instant,
+}
+
+/// What an input may reach beyond its peer.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) outputs: &'a mut VecDeque<Output>,
+    pub(crate) connections: &'a mut BTreeMap<ConnectionId, PeerKey>,
+    pub(crate) next_connection: &'a mut u64,
+    pub(crate) routes_changed: &'a mut bool,
+}
+
+/// An event of the state machine together with what it brings.
+enum Input {
+    TcpEstablished(Endpoints),
+    Open(Negotiated),
+    Keepalive,
+    Update(UpdateMessage),
+    /// `None`: a family that we do not know.
+    RouteRefresh(Option<Family>),
+    KeepaliveTimerExpires,
+    /// Every event that can only end the connection.
+    Failed(Event, SessionError),
+}
+
+impl Input {
+    const fn event(&self) -> Event {
+        match self {
+            Self::TcpEstablished(_) => Event::TcpEstablished,
+            Self::Open(_) => Event::Open,
+            Self::Keepalive => Event::Keepalive,
+            Self::Update(_) => Event::Update,
+            Self::RouteRefresh(_) => Event::RouteRefresh,
+            Self::KeepaliveTimerExpires => Event::KeepaliveTimerExpires,
+            Self::Failed(event, _) => *event,
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(key: PeerKey, config: PeerConfig, seed: u64, context: &mut Context<'_>) -> Self {
+        let mut peer = Self {
+            key,
+            config,
+            random: SplitMix64::new(seed),
+            connections: Vec::with_capacity(2),
+            retry: None,
+            idle_until: None,
+            backoff: Backoff::default(),
+            stopped: false,
+            rib_in: AdjRibIn::default(),
+            rib_out: AdjRibOut::default(),
+            end_of_rib: EndOfRib::Withhold,
+            session: SessionCounters::default(),
+            messages_in: 0,
+            messages_out: 0,
+            flaps: 0,
+            last_error: None,
+            state: SessionState::Idle,
+            since: context.now,
+        };
+        peer.settle(context);
+        peer
+    }
+
+    pub(crate) fn config(&self) -> &PeerConfig {
+        &self.config
+    }
+
+    pub(crate) fn is_established(&self) -> bool {
+        self.connections.iter().any(Connection::is_established)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let timers = self.connections.iter().filter_map(|connection| connection.timers.next_deadline());
+        timers.chain(self.retry).chain(self.idle_until).min()
+    }
+
+    /// Ends whatever there is, for good: the peer was removed, or all is shut down.
+    pub(crate) fn stop(&mut self, context: &mut Context<'_>, error: &SessionError) {
+        self.stopped = true;
+        self.close_all(context, error);
+        self.settle(context);
+    }
+
+    /// Takes over another configuration; the session goes down only if it has to.
+    pub(crate) fn reconfigure(&mut self, context: &mut Context<'_>, config: PeerConfig) {
+        if self.config == config {
+            return;
+        }
+        let previous = std::mem::replace(&mut self.config, config);
+        if previous.needs_restart(&self.config) {
+            self.close_all(context, &SessionError::ConfigurationChanged);
+            // What went wrong before went wrong with another configuration.
+            self.backoff = Backoff::default();
+            self.last_error = None;
+        } else {
+            self.apply_next_hops();
+            if previous.import != self.config.import {
+                self.apply_import(context);
+            }
+        }
+        self.settle(context);
+    }
+
+    fn close_all(&mut self, context: &mut Context<'_>, error: &SessionError) {
+        while let Some(connection) = self.connections.first() {
+            self.apply(context, connection.id, Input::Failed(Event::Stop, error.clone()));
+        }
+        self.retry = None;
+        self.idle_until = None;
+    }
+
+    /// A connection came in from this peer's address.
+    pub(crate) fn accept(&mut self, context: &mut Context<'_>, endpoints: Endpoints) -> Accepted {
+        let refuse = |notification: Notification| Accepted::Refused(notification.encode().to_vec());
+        if self.stopped || !self.config.connect.listens() {
+            return refuse(Notification::connection_rejected());
+        }
+        if self.idle_until.is_some() {
+            // RFC 4271 section 8.2.2: in Idle a connection is refused, and there is no session that could be notified.
+            return Accepted::Refused(Vec::new());
+        }
+        if self.is_established() {
+            // Section 6.8 lets the new connection send its OPEN first; the outcome would be the same.
+            return refuse(Notification::collision());
+        }
+        match self.connections.iter().find(|connection| connection.origin == Origin::Accepted) {
+            Some(earlier) if earlier.state == State::OpenSent => {
+                // The peer has given its first attempt up, or would not make a second.
+                self.apply(context, earlier.id, Input::Failed(Event::CollisionLost, SessionError::Collision));
+            }
+            Some(_) => return refuse(Notification::collision()),
+            None => {}
+        }
+        let id = self.add_connection(context, Origin::Accepted);
+        self.apply(context, id, Input::TcpEstablished(endpoints));
+        self.settle(context);
+        Accepted::Connection(id, self.key.clone())
+    }
+
+    pub(crate) fn handle_dialled(&mut self, context: &mut Context<'_>, id: ConnectionId, endpoints: Endpoints) {
+        self.apply(context, id, Input::TcpEstablished(endpoints));
+        self.settle(context);
+    }
+
+    /// A connection failed to come up, or is gone. `reason` is `None` when the peer has closed it in order.
+    pub(crate) fn handle_closed(&mut self, context: &mut Context<'_>, id: ConnectionId, reason: Option<String>) {
+        let Some(connection) = self.connection(id) else { return };
+        let error = match (connection.state, reason) {
+            (State::Connect, reason) => SessionError::DialFailed { reason: reason.unwrap_or_default() },
+            (_, Some(reason)) => SessionError::ConnectionLost { reason },
+            (state, None) => SessionError::ClosedByPeer { established: state == State::Established },
+        };
+        self.apply(context, id, Input::Failed(Event::TcpFails, error));
+        self.settle(context);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, context: &mut Context<'_>) {
+        let now = context.now;
+        if self.idle_until.is_some_and(|until| until <= now) {
+            self.idle_until = None;
+        }
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            while let Some(timer) = self.connection(id).and_then(|connection| connection.timers.take_expired(now)) {
+                let input = self.expiry(id, timer);
+                self.apply(context, id, input);
+            }
+        }
+        if self.retry.is_some_and(|retry| retry <= now) {
+            self.retry = None;
+            // A session that is about to come up over the other connection needs no second one.
+            let hopeful = self.connections.iter().any(|connection| connection.state >= State::OpenConfirm);
+            let dialling = self.connections.iter().any(|connection| connection.origin == Origin::Dialled);
+            if !hopeful && !dialling && self.config.connect.dials() && !self.stopped {
+                self.dial(context);
+            }
+        }
+        self.settle(context);
+    }
+
+    fn expiry(&self, id: ConnectionId, timer: Timer) -> Input {
+        let connection = self.connections.iter().find(|connection| connection.id == id);
+        let negotiated = connection.and_then(|connection| connection.negotiated.as_ref());
+        match timer {
+            Timer::Connect => Input::Failed(
+                Event::ConnectTimerExpires,
+                SessionError::DialTimeout { after: self.config.connect_retry },
+            ),
+            Timer::Hold => {
+                let hold = negotiated.map_or(connection::LARGE_HOLD_TIME, |negotiated| negotiated.hold_time);
+                Input::Failed(Event::HoldTimerExpires, SessionError::HoldTimerExpired { hold })
+            }
+            Timer::SendHold => {
+                let send_hold = connection.map(|connection| connection.send_hold_time(self.config.send_hold));
+                let send_hold = send_hold.unwrap_or_default();
+                Input::Failed(Event::SendHoldTimerExpires, SessionError::SendHoldTimerExpired { send_hold })
+            }
+            Timer::Keepalive => Input::KeepaliveTimerExpires,
+        }
+    }
+
+    /// The one place where the state machine is driven.
+    fn apply(&mut self, context: &mut Context<'_>, id: ConnectionId, input: Input) {
+        let Some(connection) = self.connection(id) else { return };
+        let (state, event) = (connection.state, input.event());
+        let reaction = react(state, event);
+        debug!(peer = %self.key, connection = id.0, ?state, ?event, ?reaction);
+        match (reaction, input) {
+            (Reaction::SendOpen, Input::TcpEstablished(endpoints)) => self.send_open(context, id, endpoints),
+            (Reaction::AcceptOpen, Input::Open(negotiated)) => self.accept_open(context, id, negotiated),
+            (Reaction::Establish, _) => self.establish(context, id),
+            (Reaction::KeepAlive, _) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.restart_hold_timer(context.now);
+                }
+            }
+            (Reaction::SendKeepalive, _) => self.send_keepalive(context, id),
+            (Reaction::TakeUpdate, Input::Update(update)) => self.take_update(context, id, &update),
+            (Reaction::TakeRouteRefresh, Input::RouteRefresh(family)) => self.take_route_refresh(context, id, family),
+            (Reaction::Close, Input::Failed(_, error)) => self.close(context, id, error),
+            (Reaction::Unexpected, _) => {
+                let state = state.session_state().name();
+                self.close(context, id, SessionError::UnexpectedMessage { message: event.message(), state });
+            }
+            // Inputs and reactions come in pairs: what is left are events without consequence in this state.
+            (_, _) => {}
+        }
+    }
+
+    fn send_open(&mut self, context: &mut Context<'_>, id: ConnectionId, endpoints: Endpoints) {
+        let open = encode_open(&self.config);
+        let Some(connection) = self.connection(id) else { return };
+        connection.state = State::OpenSent;
+        connection.endpoints = Some(endpoints);
+        connection.timers.stop(Timer::Connect);
+        connection.restart_hold_timer(context.now);
+        self.send(id, &open);
+    }
+
+    fn accept_open(&mut self, context: &mut Context<'_>, id: ConnectionId, negotiated: Negotiated) {
+        self.backoff.connection_came_up();
+        if let Some(loser) = self.collision_loser(id, &negotiated) {
+            self.apply(context, loser, Input::Failed(Event::CollisionLost, SessionError::Collision));
+        }
+        let Some(connection) = self.connection(id) else { return };
+        connection.state = State::OpenConfirm;
+        connection.negotiated = Some(negotiated);
+        connection.restart_hold_timer(context.now);
+        self.send_keepalive(context, id);
+    }
+
+    /// RFC 4271 section 6.8: which connection must go, now that an OPEN has come over `id`.
+    fn collision_loser(&self, id: ConnectionId, negotiated: &Negotiated) -> Option<ConnectionId> {
+        let this = self.connections.iter().find(|connection| connection.id == id)?;
+        let other = self.connections.iter().find(|connection| connection.id != id)?;
+        match other.state {
+            // Nothing is known of its other end yet: its turn comes with its OPEN.
+            State::Connect | State::OpenSent => None,
+            State::Established => Some(this.id),
+            // The connection stays that was opened by the speaker with the higher identifier; RFC 6286 section 2.3: if
+            // they are equal, by the one with the higher AS number.
+            State::OpenConfirm => {
+                let ours = (u32::from(self.config.router_id), self.config.local_asn);
+                let theirs = (u32::from(negotiated.peer_router_id), negotiated.peer_asn);
+                let kept = if ours > theirs { Origin::Dialled } else { Origin::Accepted };
+                Some(if this.origin == kept { other.id } else { this.id })
+            }
+        }
+    }
+
+    fn establish(&mut self, context: &mut Context<'_>, id: ConnectionId) {
+        let now = context.now;
+        let Some(connection) = self.connection(id) else { return };
+        connection.state = State::Established;
+        connection.established_at = Some(now);
+        connection.restart_hold_timer(now);
+        self.retry = None;
+        // A dial that has not been answered yet would only make another collision.
+        let dialling = self.connections.iter().find(|connection| connection.state == State::Connect);
+        if let Some(dialling) = dialling.map(|connection| connection.id) {
+            self.apply(context, dialling, Input::Failed(Event::CollisionLost, SessionError::Collision));
+        }
+        self.begin_session(id);
+        info!(peer = %self.key, "session established");
+        context.outputs.push_back(Output::Event(speaker::Event::SessionUp { peer: self.key.clone() }));
+    }
+
+    /// Ends a connection: last words, consequences for routes, and when to try again.
+    fn close(&mut self, context: &mut Context<'_>, id: ConnectionId, error: SessionError) {
+        let Some(index) = self.connections.iter().position(|connection| connection.id == id) else { return };
+        let mut connection = self.connections.remove(index);
+        context.connections.remove(&id);
+        let last = match error.notification() {
+            // Before the connection is up there is nobody to write to.
+            Some(notification) if connection.state != State::Connect => {
+                self.messages_out += 1;
+                std::mem::take(&mut connection.output).finish(&notification.encode())
+            }
+            _ => Vec::new(),
+        };
+        context.outputs.push_back(Output::Close { connection: id, last });
+
+        let uptime = connection.established_at.map(|since| context.now.saturating_duration_since(since));
+        if uptime.is_some() {
+            self.flaps += 1;
+            self.end_session(context);
+        }
+        self.report(context, &error, uptime.is_some());
+        self.plan_retry(context.now, &connection, &error, uptime);
+    }
+
+    /// Tells the operator, unless it is what he was told last or nothing to be told about.
+    fn report(&mut self, context: &mut Context<'_>, error: &SessionError, was_established: bool) {
+        if matches!(error, SessionError::Collision) && !was_established {
+            return;
+        }
+        let reason = format!("{} ({}): {error}", self.key, self.config.transport.remote.ip());
+        if was_established || self.last_error.as_ref() != Some(&reason) {
+            info!(peer = %self.key, %error, was_established, "session down");
+            let event = speaker::Event::SessionDown { peer: self.key.clone(), reason: reason.clone() };
+            context.outputs.push_back(Output::Event(event));
+        }
+        self.last_error = Some(reason);
+    }
+
+    fn plan_retry(&mut self, now: Instant, lost: &Connection, error: &SessionError, uptime: Option<Duration>) {
+        let alone = self.connections.is_empty();
+        if self.stopped || (!alone && lost.origin == Origin::Accepted) {
+            return;
+        }
+        let retry = self.config.connect_retry;
+        let collision = match error {
+            SessionError::Collision => true,
+            SessionError::NotificationReceived { notification, .. } => notification.is_collision(),
+            _ => false,
+        };
+        // The peer's OPEN is what turns a failed connection into a failed session.
+        let answered = lost.negotiated.is_some() || error.notification().is_some() || error.is_from_peer();
+        let pause = if collision || !answered {
+            self.backoff.connection_failed(retry, &mut self.random)
+        } else {
+            let pause = self.backoff.session_failed(uptime, retry, &mut self.random);
+            // A peer that restarts in order is welcome at once; what we had to end ourselves, or what did not even last a
+            // moment, will not be better in a moment.
+            let in_order = error.notification().is_none() && uptime.is_some_and(|uptime| uptime >= MOMENT);
+            if alone && !in_order {
+                // However long we wait before dialling, a peer that dials us is heard again after one retry time.
+                self.idle_until = Some(now + pause.min(retry));
+            }
+            pause
+        };
+        self.retry = self.config.connect.dials().then(|| now + pause);
+    }
+
+    fn dial(&mut self, context: &mut Context<'_>) {
+        let id = self.add_connection(context, Origin::Dialled);
+        let (connect_retry, ttl) = (self.config.connect_retry, self.config.outgoing_ttl());
+        if let Some(connection) = self.connection(id) {
+            connection.timers.start(Timer::Connect, context.now, connect_retry.max(SHORTEST_CONNECT_TIME));
+        }
+        context.outputs.push_back(Output::Dial {
+            connection: id,
+            peer: self.key.clone(),
+            transport: self.config.transport.clone(),
+            ttl,
+        });
+    }
+
+    fn add_connection(&mut self, context: &mut Context<'_>, origin: Origin) -> ConnectionId {
+        let id = ConnectionId(*context.next_connection);
+        *context.next_connection += 1;
+        context.connections.insert(id, self.key.clone());
+        self.connections.push(Connection::new(id, origin));
+        id
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|connection| connection.id == id)
+    }
+
+    fn send_keepalive(&mut self, context: &mut Context<'_>, id: ConnectionId) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        if let Some(negotiated) = &connection.negotiated
+            && !negotiated.keepalive.is_zero()
+        {
+            // RFC 4271 section 10: jitter, or peers that came up together would be heard together for ever.
+            let interval = self.random.jitter(negotiated.keepalive);
+            connection.timers.start(Timer::Keepalive, context.now, interval);
+        }
+        self.send(id, &KEEPALIVE);
+    }
+
+    fn send(&mut self, id: ConnectionId, message: &[u8]) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.output.push(message);
+            self.messages_out += 1;
+        }
+    }
+
+    /// Bytes for the socket; empty when there are none, and then the next [`Output::Write`] says that there are again.
+    pub(crate) fn pending_write(&mut self, now: Instant, id: ConnectionId) -> &[u8] {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return &[] };
+        if connection.is_established() && connection.output.has_run_low() {
+            while connection.output.has_room() {
+                let Some(message) = self.rib_out.next_message(&self.session.export, self.end_of_rib) else { break };
+                connection.output.push(&message);
+                self.messages_out += 1;
+            }
+        }
+        if connection.output.is_empty() {
+            connection.write_requested = false;
+            connection.timers.stop(Timer::SendHold);
+        } else if !connection.timers.is_running(Timer::SendHold) {
+            let send_hold = connection.send_hold_time(self.config.send_hold);
+            connection.timers.start(Timer::SendHold, now, send_hold);
+        }
+        connection.output.as_slice()
+    }
+
+    /// The socket took some of them.
+    pub(crate) fn handle_written(&mut self, id: ConnectionId, count: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.output.advance(count);
+        if count > 0 {
+            // Started anew with the next attempt to write.
+            connection.timers.stop(Timer::SendHold);
+        }
+    }
+
+    /// What follows from where things stand now.
+    fn settle(&mut self, context: &mut Context<'_>) {
+        if self.connections.is_empty() && self.retry.is_none() && self.config.connect.dials() && !self.stopped {
+            self.dial(context);
+        }
+        self.request_writes(context);
+        let state = self.connections.iter().map(|connection| connection.state).max().map_or_else(
+            || if self.stopped || self.idle_until.is_some() { SessionState::Idle } else { SessionState::Active },
+            State::session_state,
+        );
+        if state != self.state {
+            (self.state, self.since) = (state, context.now);
+        }
+    }
+
+    fn request_writes(&mut self, context: &mut Context<'_>) {
+        for connection in &mut self.connections {
+            let waiting = !connection.output.is_empty()
+                || (connection.is_established() && self.rib_out.has_pending(self.end_of_rib));
+            if waiting && !connection.write_requested {
+                connection.write_requested = true;
+                context.outputs.push_back(Output::Write { connection: connection.id });
+            }
+        }
+    }
+
+    pub(crate) fn remote_ip(&self) -> IpAddr {
+        self.config.transport.remote.ip().to_canonical()
+    }
+}
+
+impl SessionError {
+    /// Whether the peer has ended a session in words, rather than just the connection.
+    fn is_from_peer(&self) -> bool {
+        match self {
+            // "Nobody here for you": as if nobody had answered.
+            Self::NotificationReceived { notification, .. } => {
+                (notification.code, notification.subcode) != (6, cease_subcode::CONNECTION_REJECTED)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A session that ended sooner has not been one: a peer that only connects and closes is damped.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// A SYN that got lost is sent again after one second, and after three.
+const SHORTEST_CONNECT_TIME: Duration = Duration::from_secs(2);
+
+/// RFC 4271 section 4.4: a header and nothing behind it.
+const KEEPALIVE: [u8; 19] = [
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 19, 4,
+];

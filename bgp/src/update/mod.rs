@@ -1,1 +1,10 @@
-//! What becomes of an UPDATE.
+//! What becomes of an UPDATE: received bytes into routes with the outcome that RFC 7606 asks for, and routes into bytes.
+//!
+//! `rustbgpd-wire` reads and writes the bytes. What is here is what they mean: which families count, what is mandatory,
+//! which error costs what, and how many prefixes go into one message.
+
+mod decode;
+mod encode;
+
+pub(crate) use decode::{Disposition, Import, decode_update};
+pub(crate) use encode::{Export, encode_announcements, encode_end_of_rib, encode_withdrawals};

@@ -1,0 +1,131 @@
+//! OPEN in both directions: what we say of ourselves, and what becomes of what the peer says (RFC 4271 sections 4.2, 6.2).
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustbgpd_wire::{Capability, DecodeError, OpenMessage, Safi};
+
+use crate::error::{FamilyList, OpenError};
+use crate::{Asn, Family, PeerAsn, PeerConfig};
+
+/// What both sides agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Negotiated {
+    pub(crate) peer_asn: Asn,
+    pub(crate) peer_router_id: Ipv4Addr,
+    pub(crate) internal: bool,
+    /// Zero: neither side sends KEEPALIVEs, and silence means nothing.
+    pub(crate) hold_time: Duration,
+    pub(crate) keepalive: Duration,
+    pub(crate) families: BTreeSet<Family>,
+    /// Both sides write AS numbers with four octets (RFC 6793).
+    pub(crate) four_octet_asn: bool,
+    /// The peer takes ROUTE-REFRESH (RFC 2918).
+    pub(crate) route_refresh: bool,
+}
+
+/// Our OPEN.
+pub(crate) fn encode_open(config: &PeerConfig) -> BytesMut {
+    let mut capabilities: Vec<Capability> = config
+        .families
+        .iter()
+        .map(|family| Capability::MultiProtocol { afi: family.afi(), safi: Safi::Unicast })
+        .collect();
+    capabilities.push(Capability::RouteRefresh);
+    capabilities.push(Capability::FourOctetAs { asn: config.local_asn.0 });
+    let open = OpenMessage {
+        version: 4,
+        my_as: config.local_asn.two_octets(),
+        hold_time: u16::try_from(config.hold_time.as_secs()).unwrap_or(u16::MAX),
+        bgp_identifier: config.router_id,
+        capabilities,
+    };
+    let mut message = BytesMut::with_capacity(open.encoded_len());
+    let encoded = open.encode(&mut message);
+    debug_assert!(encoded.is_ok(), "four capabilities fit into an OPEN");
+    message
+}
+
+/// What is wrong with an OPEN that the codec could not read.
+pub(crate) fn malformed_open(error: DecodeError) -> OpenError {
+    match error {
+        DecodeError::UnsupportedVersion { version } => OpenError::Version { given: version },
+        DecodeError::UnsupportedOptionalParameter { param_type } => OpenError::OptionalParameter { given: param_type },
+        other => OpenError::Malformed { detail: other.to_string() },
+    }
+}
+
+/// The peer's OPEN against our configuration.
+pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negotiated, OpenError> {
+    let peer_asn = Asn(open.four_byte_as());
+    let four_octet_asn =
+        open.capabilities.iter().any(|capability| matches!(capability, Capability::FourOctetAs { .. }));
+    // RFC 7607 section 2 for zero; RFC 6793 section 9: AS_TRANS is nobody's own number.
+    if matches!(peer_asn, Asn(0) | Asn::TRANS) {
+        return Err(OpenError::ReservedAsn { given: peer_asn });
+    }
+    let local = config.local_asn;
+    match config.peer_asn {
+        PeerAsn::Exactly(expected) if peer_asn != expected => {
+            return Err(OpenError::PeerAsn { given: peer_asn, expected });
+        }
+        PeerAsn::Internal if peer_asn != local => return Err(OpenError::NotInternal { given: peer_asn, local }),
+        PeerAsn::External if peer_asn == local => return Err(OpenError::NotExternal { given: peer_asn }),
+        PeerAsn::Exactly(_) | PeerAsn::Internal | PeerAsn::External => {}
+    }
+    // RFC 6286 section 2: any number but zero, and different from ours inside one AS. Not necessarily a host's address.
+    let internal = peer_asn == local;
+    if open.bgp_identifier.is_unspecified() {
+        return Err(OpenError::ZeroRouterId);
+    }
+    if internal && open.bgp_identifier == config.router_id {
+        return Err(OpenError::SameRouterId { given: open.bgp_identifier });
+    }
+    if matches!(open.hold_time, 1 | 2) {
+        return Err(OpenError::HoldTime { given: open.hold_time });
+    }
+    let offered = offered_families(open);
+    let families: BTreeSet<Family> = offered.intersection(&config.families).copied().collect();
+    if families.is_empty() {
+        return Err(OpenError::NoCommonFamily {
+            given: FamilyList(offered.into_iter().collect()),
+            ours: FamilyList(config.families.iter().copied().collect()),
+        });
+    }
+
+    let hold_time = config.hold_time.min(Duration::from_secs(open.hold_time.into()));
+    let third = hold_time / 3;
+    Ok(Negotiated {
+        peer_asn,
+        peer_router_id: open.bgp_identifier,
+        internal,
+        hold_time,
+        keepalive: config.keepalive.filter(|keepalive| !keepalive.is_zero()).map_or(third, |own| own.min(third)),
+        families,
+        four_octet_asn,
+        route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
+    })
+}
+
+/// RFC 4760 section 8; without any such capability a peer speaks IPv4, as everybody did before there was one.
+fn offered_families(open: &OpenMessage) -> BTreeSet<Family> {
+    let mut multiprotocol = false;
+    let mut families = BTreeSet::new();
+    for capability in &open.capabilities {
+        match capability {
+            Capability::MultiProtocol { afi, safi } => {
+                multiprotocol = true;
+                families.extend(Family::from_wire(*afi, *safi));
+            }
+            // The codec leaves AFIs that it does not know as they came.
+            Capability::Unknown { code: 1, .. } => multiprotocol = true,
+            _ => {}
+        }
+    }
+    if multiprotocol { families } else { BTreeSet::from([Family::Ipv4Unicast]) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Bytes from the peer into inputs of the state machine.
+
+use bytes::Bytes;
+use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
+use rustbgpd_wire::notification::route_refresh_subcode;
+use rustbgpd_wire::{Afi, Message, NotificationCode, RouteRefreshMessage, RouteRefreshSubtype, Safi, decode_message};
+
+use super::framing::next_message;
+use super::open::{malformed_open, negotiate};
+use super::state::{Event, State};
+use super::{Context, Input, Peer};
+use crate::notification::{HeaderError, Notification, header_notification};
+use crate::{ConnectionId, Family, SessionError};
+
+impl Peer {
+    pub(crate) fn handle_bytes(&mut self, context: &mut Context<'_>, id: ConnectionId, bytes: &[u8]) {
+        if let Some(connection) = self.connection(id) {
+            connection.input.extend_from_slice(bytes);
+        }
+        // A message may end the connection, so it is looked up for each.
+        while let Some(connection) = self.connection(id)
+            && connection.state != State::Connect
+        {
+            match next_message(&mut connection.input) {
+                Ok(None) => break,
+                Ok(Some(message)) => {
+                    self.messages_in += 1;
+                    let input = self.interpret(message);
+                    self.apply(context, id, input);
+                }
+                Err(error) => self.apply(context, id, invalid_header(error)),
+            }
+        }
+        self.settle(context);
+    }
+
+    /// One whole message. Its header has been judged; what can still be wrong is inside.
+    fn interpret(&self, message: Bytes) -> Input {
+        let mut unread = message.clone();
+        let kind = message[18];
+        match decode_message(&mut unread, MAX_MESSAGE_LEN) {
+            Ok(Message::Open(open)) => match negotiate(&open, &self.config) {
+                Ok(negotiated) => Input::Open(negotiated),
+                Err(error) => Input::Failed(Event::OpenInvalid, error.into()),
+            },
+            Ok(Message::Update(update)) => Input::Update(update),
+            Ok(Message::Keepalive) => Input::Keepalive,
+            Ok(Message::Notification(notification)) => Input::Failed(
+                Event::Notification,
+                SessionError::NotificationReceived {
+                    notification: notification.into(),
+                    local_asn: self.config.local_asn,
+                },
+            ),
+            Ok(Message::RouteRefresh(refresh)) => route_refresh(&refresh, &message),
+            Ok(_) => invalid_header(HeaderError::Type(kind)),
+            Err(error) => match kind {
+                1 => Input::Failed(Event::OpenInvalid, malformed_open(error).into()),
+                2 => {
+                    let (code, subcode, data) = error.to_notification();
+                    let notification = Notification::new(code, subcode, data);
+                    let error = SessionError::Update { notification, detail: error.to_string() };
+                    Input::Failed(Event::UpdateInvalid, error)
+                }
+                5 => invalid_refresh(&message, error.to_string()),
+                _ => invalid_header(HeaderError::Length(u16::try_from(message.len()).unwrap_or(u16::MAX))),
+            },
+        }
+    }
+}
+
+fn invalid_header(error: HeaderError) -> Input {
+    let notification = header_notification(error);
+    Input::Failed(Event::HeaderInvalid, SessionError::Header { notification, detail: error.to_string() })
+}
+
+fn route_refresh(refresh: &RouteRefreshMessage, message: &Bytes) -> Input {
+    match RouteRefreshSubtype::from_u8(refresh.subtype_raw) {
+        RouteRefreshSubtype::Normal => {
+            let family = match (Afi::from_u16(refresh.afi_raw), Safi::from_u8(refresh.safi_raw)) {
+                (Some(afi), Some(safi)) => Family::from_wire(afi, safi),
+                _ => None,
+            };
+            Input::RouteRefresh(family)
+        }
+        RouteRefreshSubtype::BoRR | RouteRefreshSubtype::EoRR if message.len() != 23 => {
+            invalid_refresh(message, format!("{} octets instead of 23", message.len()))
+        }
+        // RFC 7313 section 5: subtypes that were not negotiated, or are not known, are ignored.
+        _ => Input::RouteRefresh(None),
+    }
+}
+
+/// RFC 7313 section 5: the message, as data, for the subtypes that it added; before it, just a message of a wrong length.
+fn invalid_refresh(message: &Bytes, detail: String) -> Input {
+    let notification = match message.get(21) {
+        Some(1 | 2) => Notification::new(
+            NotificationCode::RouteRefreshMessage,
+            route_refresh_subcode::INVALID_MESSAGE_LENGTH,
+            message.clone(),
+        ),
+        _ => header_notification(HeaderError::Length(u16::try_from(message.len()).unwrap_or(u16::MAX))),
+    };
+    Input::Failed(Event::RouteRefreshInvalid, SessionError::RouteRefresh { notification, detail })
+}

@@ -1,0 +1,289 @@
+//! Routes of an established session: what comes in is judged and kept, what goes out depends on the next hop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
+use rustbgpd_wire::{RouteRefreshMessage, Safi, UpdateMessage};
+use tracing::{debug, warn};
+
+use super::connection::Connection;
+use super::state::Event;
+use super::{Context, Input, Peer};
+use crate::policy::Candidate;
+use crate::rib::{AcceptedRoute, EndOfRib};
+use crate::update::{Disposition, Export, Import, decode_update};
+use crate::{
+    Asn, ConnectionId, Endpoints, Family, LearnedPath, NextHops, PeerStatus, RefusalReason, RouteChange, SessionError,
+};
+
+/// What is counted per session, and how the session's routes leave.
+#[derive(Debug)]
+pub(super) struct SessionCounters {
+    pub(super) export: Export,
+    received: u64,
+    refused: BTreeMap<RefusalReason, u64>,
+    with_discarded_attributes: u64,
+    treated_as_withdrawn: u64,
+}
+
+impl Default for SessionCounters {
+    fn default() -> Self {
+        let export = Export {
+            local_asn: Asn(0),
+            internal: false,
+            four_octet_asn: true,
+            next_hops: NextHops::default(),
+            max_message: MAX_MESSAGE_LEN,
+        };
+        Self { export, received: 0, refused: BTreeMap::new(), with_discarded_attributes: 0, treated_as_withdrawn: 0 }
+    }
+}
+
+impl Peer {
+    pub(super) fn begin_session(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
+        let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
+        let next_hops = self.next_hops(endpoints);
+        self.session = SessionCounters {
+            export: Export {
+                local_asn: self.config.local_asn,
+                internal: negotiated.internal,
+                four_octet_asn: negotiated.four_octet_asn,
+                next_hops,
+                max_message: MAX_MESSAGE_LEN,
+            },
+            ..SessionCounters::default()
+        };
+        let open = negotiated.families.iter().copied().filter(|family| next_hops.of(*family).is_some()).collect();
+        self.rib_out.begin_session(&negotiated.families, open);
+    }
+
+    pub(super) fn end_session(&mut self, context: &mut Context<'_>) {
+        self.rib_out.end_session();
+        *context.routes_changed |= self.rib_in.clear();
+    }
+
+    pub(crate) fn update_routes(&mut self, context: &mut Context<'_>, changes: Vec<RouteChange>) {
+        for change in changes {
+            self.rib_out.change(change);
+        }
+        self.request_writes(context);
+    }
+
+    /// The embedder has said all that it knows at the start. From now on a first dump ends with End-of-RIB.
+    pub(crate) fn release_end_of_rib(&mut self, context: &mut Context<'_>) {
+        self.end_of_rib = EndOfRib::Release;
+        self.request_writes(context);
+    }
+
+    /// For each family: what is configured; the session's own address, for its own family; an address of the interface
+    /// that the session is over, for the other; what is configured to fall back to.
+    fn next_hops(&self, endpoints: &Endpoints) -> NextHops {
+        let local = endpoints.local.ip().to_canonical();
+        let own = match local {
+            IpAddr::V4(address) => NextHops { ipv4: Some(address), ipv6: None },
+            // A link-local address means nothing beyond its link, so it is no next hop to pass on.
+            IpAddr::V6(address) if address.is_unicast_link_local() => NextHops::default(),
+            IpAddr::V6(address) => NextHops { ipv4: None, ipv6: Some(address) },
+        };
+        let sources = [self.config.next_hops, own, endpoints.interface, self.config.fallback_next_hops];
+        NextHops {
+            ipv4: sources.iter().find_map(|source| source.ipv4),
+            ipv6: sources.iter().find_map(|source| source.ipv6),
+        }
+    }
+
+    /// The configured next hops have changed: what was told with another one is told again.
+    pub(super) fn apply_next_hops(&mut self) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.is_established()) else { return };
+        let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
+        let next_hops = self.next_hops(endpoints);
+        let before = std::mem::replace(&mut self.session.export.next_hops, next_hops);
+        for &family in &negotiated.families {
+            if before.of(family) != next_hops.of(family) {
+                self.rib_out.set_open(family, next_hops.of(family).is_some());
+                self.rib_out.resend(family);
+            }
+        }
+    }
+
+    /// The import policy has changed. What it does not accept any more is dropped; what it refused before was not kept,
+    /// so the peer is asked for everything again, or the session restarted if the peer cannot be asked.
+    pub(super) fn apply_import(&mut self, context: &mut Context<'_>) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.is_established()) else { return };
+        let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
+        let (id, local_address) = (connection.id, endpoints.local.ip().to_canonical());
+        if !negotiated.route_refresh {
+            self.apply(context, id, Input::Failed(Event::Stop, SessionError::ConfigurationChanged));
+            self.idle_until = None;
+            self.retry = None;
+            return;
+        }
+        let families: Vec<Family> = negotiated.families.iter().copied().collect();
+        let (policy, local_asn) = (&self.config.import, self.config.local_asn);
+        *context.routes_changed |= self.rib_in.retain(|prefix, route| {
+            let as_path = &route.attributes.as_path;
+            policy.judge(&Candidate { prefix, next_hop: route.next_hop, as_path, local_asn, local_address }).is_ok()
+        });
+        for family in families {
+            let refresh = RouteRefreshMessage::new(family.afi(), Safi::Unicast);
+            let mut message = bytes::BytesMut::with_capacity(23);
+            let encoded = refresh.encode(&mut message);
+            debug_assert!(encoded.is_ok(), "a refresh without filters always fits");
+            self.send(id, &message);
+        }
+        self.check_max_prefixes(context, id, Family::Ipv4Unicast);
+    }
+
+    pub(super) fn take_update(&mut self, context: &mut Context<'_>, id: ConnectionId, update: &UpdateMessage) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.restart_hold_timer(context.now);
+        let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
+        let session = Import {
+            internal: negotiated.internal,
+            four_octet_asn: negotiated.four_octet_asn,
+            families: &negotiated.families,
+        };
+        let local_address = endpoints.local.ip().to_canonical();
+        let received = match decode_update(update, session) {
+            Ok(received) => received,
+            Err(error) => return self.apply(context, id, Input::Failed(Event::UpdateInvalid, error)),
+        };
+
+        match received.disposition {
+            Disposition::Ok => {}
+            Disposition::AttributeDiscarded { detail } => {
+                self.session.with_discarded_attributes += 1;
+                warn!(peer = %self.key, %detail, "attributes of an UPDATE were discarded");
+            }
+            Disposition::TreatedAsWithdrawn { detail, prefixes } => {
+                self.session.treated_as_withdrawn += 1;
+                self.refuse(RefusalReason::TreatedAsWithdrawn, prefixes);
+                warn!(peer = %self.key, %detail, prefixes, "an UPDATE was treated as a withdrawal");
+            }
+        }
+        self.refuse(RefusalReason::FamilyNotNegotiated, received.not_negotiated);
+        if let Some(family) = received.end_of_rib {
+            debug!(peer = %self.key, %family, "End-of-RIB");
+        }
+
+        let mut changed = false;
+        for prefix in &received.withdrawn {
+            changed |= self.rib_in.remove(prefix);
+        }
+        self.session.received += received.announced.len() as u64;
+        let mut over_limit = None;
+        if let Some(attributes) = received.attributes.map(Arc::new) {
+            for (prefix, next_hop) in received.announced {
+                let candidate = Candidate {
+                    prefix: &prefix,
+                    next_hop,
+                    as_path: &attributes.as_path,
+                    local_asn: self.config.local_asn,
+                    local_address,
+                };
+                match self.config.import.judge(&candidate) {
+                    Ok(()) => {
+                        let route = AcceptedRoute { attributes: Arc::clone(&attributes), next_hop };
+                        changed |= self.rib_in.insert(prefix, route);
+                        over_limit = Some(Family::of(&prefix));
+                    }
+                    Err(reason) => {
+                        self.refuse(reason, 1);
+                        // The peer has replaced a route that was accepted by one that is not.
+                        changed |= self.rib_in.remove(&prefix);
+                    }
+                }
+            }
+        }
+        *context.routes_changed |= changed;
+        if let Some(family) = over_limit {
+            self.check_max_prefixes(context, id, family);
+        }
+    }
+
+    /// One UPDATE at a time may take the table over the limit, by what fits into 4096 octets.
+    fn check_max_prefixes(&mut self, context: &mut Context<'_>, id: ConnectionId, family: Family) {
+        if let Some(limit) = self.config.import.max_prefixes
+            && self.rib_in.len() > limit as usize
+        {
+            let error = SessionError::MaxPrefixes { limit, family };
+            self.apply(context, id, Input::Failed(Event::TooManyPrefixes, error));
+        }
+    }
+
+    fn refuse(&mut self, reason: RefusalReason, prefixes: usize) {
+        if prefixes > 0 {
+            *self.session.refused.entry(reason).or_default() += prefixes as u64;
+        }
+    }
+
+    /// RFC 2918 section 4: everything of that family again; for another family nothing.
+    pub(super) fn take_route_refresh(&mut self, context: &mut Context<'_>, id: ConnectionId, family: Option<Family>) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.restart_hold_timer(context.now);
+        let negotiated = |family: &Family| {
+            connection.negotiated.as_ref().is_some_and(|negotiated| negotiated.families.contains(family))
+        };
+        if let Some(family) = family.filter(negotiated) {
+            self.rib_out.resend(family);
+        }
+    }
+
+    pub(crate) fn learned(&self) -> impl Iterator<Item = (&ipnet::IpNet, LearnedPath)> {
+        self.rib_in.iter().map(|(prefix, route)| {
+            let attributes = &route.attributes;
+            let path = LearnedPath {
+                peer: self.key.clone(),
+                next_hop: route.next_hop,
+                origin: attributes.origin,
+                as_path: attributes.as_path.clone(),
+                med: attributes.med,
+                local_preference: attributes.local_preference,
+                communities: attributes.communities.clone(),
+                large_communities: attributes.large_communities.clone(),
+            };
+            (prefix, path)
+        })
+    }
+
+    pub(crate) fn status(&self, now: Instant) -> PeerStatus {
+        let best = self.connections.iter().max_by_key(|connection| connection.state);
+        let endpoints = best.and_then(|connection| connection.endpoints);
+        let negotiated = best.and_then(|connection| connection.negotiated.as_ref());
+        let established = best.is_some_and(Connection::is_established);
+        let families: BTreeSet<Family> =
+            negotiated.filter(|_| established).map(|negotiated| negotiated.families.clone()).unwrap_or_default();
+        let next_hops = self.session.export.next_hops;
+        let withheld = families.iter().copied().filter(|family| next_hops.of(*family).is_none()).collect();
+        PeerStatus {
+            key: self.key.clone(),
+            remote: endpoints.map_or(self.config.transport.remote, |endpoints| endpoints.remote),
+            local: endpoints.map(|endpoints| endpoints.local),
+            state: self.state,
+            since: self.since,
+            uptime: established.then(|| now.saturating_duration_since(self.since)),
+            local_asn: self.config.local_asn,
+            remote_asn: negotiated.map(|negotiated| negotiated.peer_asn),
+            remote_router_id: negotiated.map(|negotiated| negotiated.peer_router_id),
+            hold_time: negotiated.map(|negotiated| negotiated.hold_time),
+            families,
+            withheld,
+            prefixes_wanted: self.rib_out.wanted(),
+            prefixes_sent: self.rib_out.told(),
+            prefixes_too_large: self.rib_out.too_large(),
+            prefixes_received: self.session.received,
+            prefixes_accepted: self.rib_in.len(),
+            refused: self.session.refused.clone(),
+            updates_with_discarded_attributes: self.session.with_discarded_attributes,
+            updates_treated_as_withdrawn: self.session.treated_as_withdrawn,
+            messages_in: self.messages_in,
+            messages_out: self.messages_out,
+            last_error: self.last_error.clone(),
+            flaps: self.flaps,
+        }
+    }
+}

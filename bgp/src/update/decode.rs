@@ -1,0 +1,309 @@
+//! UPDATEs into routes, with the outcome that RFC 7606 asks for.
+//!
+//! The codec says of each attribute whether it is malformed and what that costs. Here the rest is decided: whether what
+//! must be there is there, what of it belongs to a family of this session, and which outcome is the strongest (section 3
+//! (h)): nothing wrong, an attribute discarded, all routes of the message withdrawn, or the session reset.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustbgpd_wire::notification::update_subcode;
+use rustbgpd_wire::validate::validate_as_path_ceiling;
+use rustbgpd_wire::{
+    AsPathSegment, DecodeError, ErrorDisposition, NlriEntry, NotificationCode, Origin, ParsedUpdate, PathAttribute, Prefix,
+    UpdateDecodeError, UpdateMessage,
+};
+
+use crate::attributes::{self, PathAttributes};
+use crate::notification::Notification;
+use crate::{AsPath, Asn, Community, Family, LargeCommunity, SessionError};
+
+/// What of a session decides over the meaning of an UPDATE.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Import<'a> {
+    pub(crate) internal: bool,
+    pub(crate) four_octet_asn: bool,
+    pub(crate) families: &'a BTreeSet<Family>,
+}
+
+/// An UPDATE that the session survives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// To be taken before `announced`: a prefix in both is announced (RFC 4271 section 4.3).
+    pub(crate) withdrawn: Vec<IpNet>,
+    pub(crate) announced: Vec<(IpNet, IpAddr)>,
+    /// Of `announced`; nothing is announced without.
+    pub(crate) attributes: Option<PathAttributes>,
+    /// Announcements of families that were not negotiated. They are ignored (RFC 4760 section 6).
+    pub(crate) not_negotiated: usize,
+    pub(crate) end_of_rib: Option<Family>,
+    pub(crate) disposition: Disposition,
+}
+
+/// What an UPDATE came to, short of a reset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    Ok,
+    AttributeDiscarded { detail: String },
+    TreatedAsWithdrawn { detail: String, prefixes: usize },
+}
+
+/// Longer paths do not occur, and would make every comparison and every message expensive.
+const MAX_AS_PATH: u16 = 750;
+
+/// Decodes the body of an UPDATE. An error is a reset of the session, with the NOTIFICATION to send.
+pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Result<Received, SessionError> {
+    // RFC 4724 section 2. Taken from the bytes and not from what was understood of them, or a message of nothing but
+    // malformed attributes could pass for one.
+    let is_empty = |bytes: &Bytes| bytes.is_empty();
+    if is_empty(&message.withdrawn_routes) && is_empty(&message.path_attributes) && is_empty(&message.nlri) {
+        return Ok(Received { end_of_rib: Some(Family::Ipv4Unicast), ..Received::nothing() });
+    }
+
+    let (parsed, _) = message
+        .parse_revised_observed_with_error_context(session.four_octet_asn, session.internal, false, &[])
+        .map_err(|error| reset(&error))?;
+    let mut outcome = Outcome::default();
+    for malformed in &parsed.malformed {
+        outcome.add(malformed.disposition, || format!("attribute {}: {}", malformed.type_code, malformed.error));
+    }
+
+    let mut routes = Routes::collect(&parsed.update, session.families);
+    if routes.announces_something(&parsed.update) {
+        check_semantics(&parsed.update, session, &mut outcome);
+    }
+    if outcome.worst == Some(ErrorDisposition::TreatAsWithdraw) && !routes.announces_something(&parsed.update) {
+        // RFC 7606 section 5.2: there is nothing that could be withdrawn instead, so nobody knows what was meant.
+        return Err(SessionError::Update {
+            notification: update_error(update_subcode::MALFORMED_ATTRIBUTE_LIST, Bytes::new()),
+            detail: outcome.details(),
+        });
+    }
+
+    let disposition = match outcome.worst {
+        None => Disposition::Ok,
+        Some(ErrorDisposition::AttributeDiscard) => Disposition::AttributeDiscarded { detail: outcome.details() },
+        Some(_) => {
+            let prefixes = routes.announced.len();
+            routes.withdrawn.extend(routes.announced.drain(..).map(|(prefix, _)| prefix));
+            Disposition::TreatedAsWithdrawn { detail: outcome.details(), prefixes }
+        }
+    };
+    let end_of_rib = (disposition == Disposition::Ok).then(|| end_of_rib(&parsed.update)).flatten();
+    let attributes = (!routes.announced.is_empty()).then(|| path_attributes(&parsed.update.attributes, session.internal));
+    Ok(Received {
+        withdrawn: routes.withdrawn,
+        announced: routes.announced,
+        attributes,
+        not_negotiated: routes.not_negotiated,
+        end_of_rib,
+        disposition,
+    })
+}
+
+impl Received {
+    const fn nothing() -> Self {
+        Self {
+            withdrawn: Vec::new(),
+            announced: Vec::new(),
+            attributes: None,
+            not_negotiated: 0,
+            end_of_rib: None,
+            disposition: Disposition::Ok,
+        }
+    }
+}
+
+/// The strongest disposition so far, and what led to it.
+#[derive(Default)]
+struct Outcome {
+    worst: Option<ErrorDisposition>,
+    details: Vec<String>,
+}
+
+impl Outcome {
+    fn add(&mut self, disposition: ErrorDisposition, detail: impl FnOnce() -> String) {
+        self.worst = self.worst.max(Some(disposition));
+        // A message of 4096 octets can hold a thousand malformed attributes; the first few tell what is going on.
+        if self.details.len() < 4 {
+            self.details.push(detail());
+        }
+    }
+
+    fn withdraw(&mut self, detail: impl Into<String>) {
+        self.add(ErrorDisposition::TreatAsWithdraw, || detail.into());
+    }
+
+    fn details(&self) -> String {
+        self.details.join("; ")
+    }
+}
+
+/// The routes in an UPDATE, of the session's families.
+struct Routes {
+    withdrawn: Vec<IpNet>,
+    announced: Vec<(IpNet, IpAddr)>,
+    not_negotiated: usize,
+}
+
+impl Routes {
+    fn collect(update: &ParsedUpdate, families: &BTreeSet<Family>) -> Self {
+        let mut routes = Self { withdrawn: Vec::new(), announced: Vec::new(), not_negotiated: 0 };
+        let mut next_hop = None;
+        for attribute in &update.attributes {
+            match attribute {
+                PathAttribute::NextHop(address) => next_hop = Some(IpAddr::V4(*address)),
+                PathAttribute::MpReachNlri(reach) => match Family::from_wire(reach.afi, reach.safi) {
+                    // A next hop of the other family needs RFC 8950, which is not offered.
+                    Some(family) if families.contains(&family) && Family::of_address(&reach.next_hop) == family => {
+                        routes.announced.extend(reach.announced.iter().map(|entry| (prefix(entry), reach.next_hop)));
+                    }
+                    _ => routes.not_negotiated += reach.announced.len(),
+                },
+                PathAttribute::MpUnreachNlri(unreach)
+                    if Family::from_wire(unreach.afi, unreach.safi).is_some_and(|family| families.contains(&family)) =>
+                {
+                    routes.withdrawn.extend(unreach.withdrawn.iter().map(prefix));
+                }
+                _ => {}
+            }
+        }
+        let classic = |entry: &rustbgpd_wire::Ipv4NlriEntry| {
+            prefix(&NlriEntry { path_id: 0, prefix: Prefix::V4(entry.prefix) })
+        };
+        if families.contains(&Family::Ipv4Unicast) {
+            routes.withdrawn.extend(update.withdrawn.iter().map(classic));
+            // Without NEXT_HOP the routes still have to be known, because they will be treated as withdrawn.
+            let next_hop = next_hop.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+            routes.announced.extend(update.announced.iter().map(|entry| (classic(entry), next_hop)));
+        } else {
+            routes.not_negotiated += update.announced.len();
+        }
+        routes
+    }
+
+    fn announces_something(&self, update: &ParsedUpdate) -> bool {
+        !self.announced.is_empty() || self.not_negotiated > 0 || !update.announced.is_empty()
+    }
+}
+
+/// What no single attribute can be blamed for: RFC 4271 section 6.3 with the dispositions of RFC 7606 section 3 (d) and (i).
+fn check_semantics(update: &ParsedUpdate, session: Import<'_>, outcome: &mut Outcome) {
+    let has = |wanted: fn(&PathAttribute) -> bool| update.attributes.iter().any(wanted);
+    let mandatory = [
+        ("ORIGIN", has(|attribute| matches!(attribute, PathAttribute::Origin(_)))),
+        ("AS_PATH", has(|attribute| matches!(attribute, PathAttribute::AsPath(_)))),
+        // RFC 4760 section 3: MP_REACH_NLRI brings its own.
+        ("NEXT_HOP", update.announced.is_empty() || has(|attribute| matches!(attribute, PathAttribute::NextHop(_)))),
+        ("LOCAL_PREF", !session.internal || has(|attribute| matches!(attribute, PathAttribute::LocalPref(_)))),
+    ];
+    for (name, present) in mandatory {
+        if !present {
+            outcome.withdraw(format!("mandatory attribute {name} is missing"));
+        }
+    }
+    for attribute in &update.attributes {
+        match attribute {
+            PathAttribute::Unknown(raw) if raw.flags & 0x80 == 0 => {
+                outcome.withdraw(format!("attribute {} claims to be well-known and is not", raw.type_code));
+            }
+            PathAttribute::AsPath(path) => {
+                let empty = |segment: &AsPathSegment| match segment {
+                    AsPathSegment::AsSet(asns) | AsPathSegment::AsSequence(asns) => asns.is_empty(),
+                };
+                if path.segments.iter().any(empty) {
+                    outcome.withdraw("AS_PATH has an empty segment");
+                }
+                // RFC 4271 section 5.1.2: whoever passes a route to another AS puts his own number in front.
+                if !session.internal && path.segments.is_empty() {
+                    outcome.withdraw("AS_PATH of an external peer is empty");
+                }
+            }
+            _ => {}
+        }
+    }
+    if validate_as_path_ceiling(&update.attributes, MAX_AS_PATH).is_err() {
+        outcome.withdraw(format!("AS_PATH has more than {MAX_AS_PATH} AS numbers"));
+    }
+}
+
+/// RFC 4724 section 2, for the families in MP_UNREACH_NLRI: that, empty, and nothing else.
+fn end_of_rib(update: &ParsedUpdate) -> Option<Family> {
+    match update.attributes.as_slice() {
+        [PathAttribute::MpUnreachNlri(unreach)]
+            if unreach.withdrawn.is_empty() && update.announced.is_empty() && update.withdrawn.is_empty() =>
+        {
+            Family::from_wire(unreach.afi, unreach.safi)
+        }
+        _ => None,
+    }
+}
+
+fn path_attributes(received: &[PathAttribute], internal: bool) -> PathAttributes {
+    let mut attributes = PathAttributes {
+        origin: attributes::Origin::Incomplete,
+        as_path: AsPath::default(),
+        med: None,
+        local_preference: None,
+        communities: Vec::new(),
+        large_communities: Vec::new(),
+    };
+    for attribute in received {
+        match attribute {
+            PathAttribute::Origin(origin) => {
+                attributes.origin = match origin {
+                    Origin::Igp => attributes::Origin::Igp,
+                    Origin::Egp => attributes::Origin::Egp,
+                    Origin::Incomplete => attributes::Origin::Incomplete,
+                }
+            }
+            PathAttribute::AsPath(path) => attributes.as_path = AsPath(path.asns().map(Asn).collect()),
+            PathAttribute::Med(med) => attributes.med = Some(*med),
+            // RFC 7606 section 7.5: an external peer has no say in our preferences.
+            PathAttribute::LocalPref(preference) if internal => attributes.local_preference = Some(*preference),
+            other => {
+                if let Some(communities) = other.communities() {
+                    attributes.communities = communities.iter().copied().map(Community).collect();
+                } else if let Some(communities) = other.large_communities() {
+                    let ours = |c: &rustbgpd_wire::LargeCommunity| LargeCommunity {
+                        global: c.global_admin,
+                        local1: c.local_data1,
+                        local2: c.local_data2,
+                    };
+                    attributes.large_communities = communities.iter().map(ours).collect();
+                }
+            }
+        }
+    }
+    attributes
+}
+
+fn prefix(entry: &NlriEntry) -> IpNet {
+    // The codec has checked the lengths and zeroed the host bits, so neither constructor falls back to the host route.
+    match entry.prefix {
+        Prefix::V4(net) => IpNet::V4(Ipv4Net::new(net.addr, net.len).unwrap_or_else(|_| net.addr.into())),
+        Prefix::V6(net) => IpNet::V6(Ipv6Net::new(net.addr, net.len).unwrap_or_else(|_| net.addr.into())),
+    }
+}
+
+fn update_error(subcode: u8, data: Bytes) -> Notification {
+    Notification::new(NotificationCode::UpdateMessage, subcode, data)
+}
+
+/// The NOTIFICATION for what cannot be survived.
+fn reset(error: &UpdateDecodeError) -> SessionError {
+    let (_, codec_subcode, data) = error.error.to_notification();
+    // RFC 4760 section 7: whatever is wrong inside MP_REACH_NLRI and MP_UNREACH_NLRI is an Optional Attribute Error. That
+    // there are two of them, or that their flags are wrong, is wrong around them (RFC 4271 section 6.3).
+    let subcode = match (error.type_code, &error.error) {
+        (Some(14 | 15), DecodeError::UpdateAttributeError { subcode, .. }) => *subcode,
+        (Some(14 | 15), _) => update_subcode::OPTIONAL_ATTRIBUTE_ERROR,
+        _ => codec_subcode,
+    };
+    SessionError::Update { notification: update_error(subcode, data), detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;
