@@ -3,9 +3,9 @@
 //! A test is a [`scene`]: it has a directory and a name prefix of its own, and everything that it starts is gone when it
 //! ends, fails, or is killed:
 //!
-//! - every child dies with the test process (`PR_SET_PDEATHSIG`, set by `setpriv`), and [`Process`] ends it on drop;
-//! - network namespaces, directories, mounts and cgroups carry the owner's process id in their name, so the next run
-//!   sweeps away what a killed run left ([`sweep`]).
+//! - [`Process`] ends its program on drop, and the kernel ends it when the test dies (`PR_SET_PDEATHSIG`);
+//! - network namespaces, directories, mounts and cgroups carry the scene's name, by which the scene removes them on drop,
+//!   or a small program of its own (`e2e-sweeper`) when the test is killed, or the next run when that is killed too.
 //!
 //! The harness knows our product as a user does: binaries, manifests, logs and the network. It does not link any of
 //! our crates.
@@ -34,4 +34,5 @@ mod wait;
 pub use process::Process;
 pub use run::{output_of, run};
 pub use scene::{Scene, scene};
+pub use sweep::remove as remove_scene;
 pub use wait::wait_until;

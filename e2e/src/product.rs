@@ -14,17 +14,20 @@ use crate::scene::Scene;
 /// How long our own binaries may take to end after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// The path of one of our binaries: beside the tests themselves, where cargo puts them, or in `ROADSTEAD_BIN`.
+/// The path of one of our binaries: in `ROADSTEAD_BIN`, else where cargo puts them.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let directory = match std::env::var_os("ROADSTEAD_BIN") {
-        Some(directory) => PathBuf::from(directory),
-        None => {
-            let this = std::env::current_exe().context("cannot tell where this test lies")?;
-            let parent = this.parent().context("this test lies nowhere")?;
-            // Tests lie in target/debug/deps, programs in target/debug.
-            if parent.ends_with("deps") { parent.parent().unwrap_or(parent) } else { parent }.to_path_buf()
-        }
-    };
+    match std::env::var_os("ROADSTEAD_BIN") {
+        Some(directory) => Ok(PathBuf::from(directory).join(name)),
+        None => beside_this(name),
+    }
+}
+
+/// The path of a program in the directory that cargo built this one into.
+pub(crate) fn beside_this(name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe().context("cannot tell where this program lies")?;
+    let directory = this.parent().context("this program lies nowhere")?;
+    // Tests lie in target/debug/deps, programs in target/debug.
+    let directory = if directory.ends_with("deps") { directory.parent().unwrap_or(directory) } else { directory };
     let path = directory.join(name);
     ensure!(path.exists(), "no {}: build it with `cargo build --workspace --bins`", path.display());
     Ok(path)

@@ -1,7 +1,9 @@
 //! One test's stage: a directory, a name prefix, and the clean-up of everything that carries it.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
@@ -20,6 +22,7 @@ pub struct Scene {
     id: String,
     directory: PathBuf,
     started: Instant,
+    sweeper: Child,
 }
 
 /// Plays one test: `body` gets a fresh scene; when it fails, the end of every log is printed.
@@ -40,7 +43,14 @@ impl Scene {
         let id = format!("{}{}-{}", sweep::PREFIX, std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
         fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let scene = Self { id, directory, started: Instant::now() };
+        let sweeper = Command::new(crate::product::beside_this("e2e-sweeper")?)
+            .arg(&id)
+            .stdin(Stdio::piped())
+            // Not in the terminal's group: the Ctrl-C that ends the test must not end who cleans up after it.
+            .process_group(0)
+            .spawn()
+            .context("cannot start the sweeper")?;
+        let scene = Self { id, directory, started: Instant::now(), sweeper };
         scene.step(name);
         Ok(scene)
     }
@@ -94,5 +104,8 @@ impl Drop for Scene {
             self.print_logs();
         }
         sweep::remove(&self.id);
+        // Its work is done; closing its standard input would have it look once more.
+        let _ = self.sweeper.kill();
+        let _ = self.sweeper.wait();
     }
 }

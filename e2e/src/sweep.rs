@@ -37,7 +37,7 @@ pub(crate) fn leftovers() {
 
 /// Removes processes, mounts, namespaces, cgroups and the directory of the scene `id`. What is not there is fine, and
 /// what cannot be removed must not hide the test's own outcome, so nothing here fails.
-pub(crate) fn remove(id: &str) {
+pub fn remove(id: &str) {
     let directory = std::env::temp_dir().join(id);
     let namespaces: Vec<String> =
         entries(Path::new(NAMESPACES)).into_iter().filter(|name| belongs_to(name, id)).collect();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use roadstead_e2e::kubernetes::{Chart, ControlPlane, Node, NodeSpec, User, build_image};
 use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::routers::{Frr, Neighbor, RouterConfig};
-use roadstead_e2e::{Process, Scene, product, scene, wait_until};
+use roadstead_e2e::{Process, Scene, output_of, product, scene, wait_until};
 
 const IMAGE: &str = "localhost/roadstead-e2e/box:1";
 /// What the pool hands out first, and only.
@@ -184,8 +184,11 @@ impl Network {
 
     /// Fails, saying what it saw, unless the Service's address answers with this node's name.
     fn ensure_answer(&self, node: &str) -> Result<()> {
-        let answer = self.client.run("busybox", &format!("wget -q -T 2 -O - http://{ADDRESS}/"))?;
-        ensure!(answer.trim() == node, "{ADDRESS} answered {answer:?}, not {node}");
+        // bash, because busybox's static wget falls over in glibc's resolver, and nothing else is on every Debian.
+        let script = format!(r#"exec 3<>/dev/tcp/{ADDRESS}/80; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3"#);
+        let response = output_of(self.client.command("timeout").args(["2", "bash", "-c", &script]))?;
+        let answer = response.lines().last().unwrap_or_default();
+        ensure!(answer == node, "{ADDRESS} answered {answer:?}, not {node}");
         Ok(())
     }
 }

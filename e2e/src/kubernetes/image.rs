@@ -11,7 +11,7 @@ use crate::run::run;
 use crate::scene::Scene;
 
 /// What the image can do; every name is a link to busybox.
-const APPLETS: &[&str] = &["sh", "httpd", "sleep", "mkdir", "echo", "wget", "cat", "nc", "ip"];
+const APPLETS: &[&str] = &["cat", "echo", "httpd", "ip", "mkdir", "sh", "sleep"];
 
 /// Writes the image `name` (`localhost/…:tag`: other names are looked up at a registry) as a tarball that
 /// `ctr images import` takes.

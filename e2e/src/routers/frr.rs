@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Path, Router, RouterConfig};
 use crate::network::Namespace;
 use crate::process::Process;
-use crate::run::output_of;
+use crate::run::{output_of, run};
 use crate::scene::Scene;
 use crate::wait::wait_until;
 
@@ -42,11 +42,14 @@ impl Frr {
         let sockets = scene.subdirectory("frr")?;
         let file = sockets.join("frr.conf");
         fs::write(&file, configuration(config)?).with_context(|| format!("cannot write {}", file.display()))?;
+        // The daemons give up root for this user, and then make their sockets here.
+        run("chown", &format!("frr:frr {}", sockets.display()))?;
         let daemon = |name: &str| {
             let mut command = machine.command(format!("{DAEMONS}/{name}"));
-            // -S: stay root. The daemons' own user could not write into the scene's directory.
-            command.args(["-S", "--log", "stdout", "--log-level", "debugging", "--vty_socket"]).arg(&sockets);
-            command.arg("-f").arg(&file).arg("-i").arg(sockets.join(format!("{name}.pid")));
+            command.args(["--log", "stdout", "--log-level", "debugging", "--vty_socket"]).arg(&sockets);
+            // zebra has nothing to be told: it takes the machine's interfaces as it finds them.
+            command.arg("-f").arg(if name == "bgpd" { file.as_path() } else { std::path::Path::new("/dev/null") });
+            command.arg("-i").arg(sockets.join(format!("{name}.pid")));
             command.arg("-z").arg(sockets.join("zserv.api"));
             command
         };
