@@ -38,7 +38,8 @@ impl FromStr for Asn {
 
     /// Reads asplain (`4200000001`) and asdot+ (`64086.59905`), both of RFC 5396, with or without `AS` in front.
     fn from_str(given: &str) -> Result<Self, ParseError> {
-        let error = || ParseError::new("AS number", given, "0 to 4294967295, or two numbers up to 65535 as \"high.low\"");
+        let error =
+            || ParseError::new("AS number", given, "0 to 4294967295, or two numbers up to 65535 as \"high.low\"");
         let digits = given.strip_prefix("AS").unwrap_or(given);
         let number = match digits.split_once('.') {
             None => digits.parse().map_err(|_| error())?,

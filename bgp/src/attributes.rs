@@ -30,14 +30,14 @@ pub enum Origin {
 
 /// The attributes of a learned route, shared by every prefix that came with them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathAttributes {
-    pub origin: Origin,
-    pub as_path: AsPath,
-    pub med: Option<u32>,
+pub(crate) struct PathAttributes {
+    pub(crate) origin: Origin,
+    pub(crate) as_path: AsPath,
+    pub(crate) med: Option<u32>,
     /// From internal peers only; an external peer's is discarded (RFC 7606 section 7.5).
-    pub local_preference: Option<u32>,
-    pub communities: Vec<Community>,
-    pub large_communities: Vec<LargeCommunity>,
+    pub(crate) local_preference: Option<u32>,
+    pub(crate) communities: Vec<Community>,
+    pub(crate) large_communities: Vec<LargeCommunity>,
 }
 
 /// An AS_PATH, neighbour first. AS_SETs do not occur: RFC 9774 has them treated as a withdrawal.

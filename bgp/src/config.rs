@@ -187,13 +187,7 @@ impl PeerConfig {
             fallback_next_hops: NextHops::default(),
             import: ImportPolicy::default(),
             connect: Connect::Dial,
-            transport: Transport {
-                remote,
-                source: None,
-                source_interface: None,
-                password: None,
-                ttl: Ttl::Default,
-            },
+            transport: Transport { remote, source: None, source_interface: None, password: None, ttl: Ttl::Default },
         }
     }
 
@@ -256,7 +250,8 @@ impl PeerConfig {
         }
         for rule in &self.import.accept {
             let (shortest, longest) = rule.lengths();
-            if !(rule.prefix.prefix_len() <= shortest && shortest <= longest && longest <= rule.prefix.max_prefix_len()) {
+            if !(rule.prefix.prefix_len() <= shortest && shortest <= longest && longest <= rule.prefix.max_prefix_len())
+            {
                 return Err(ConfigError::PrefixRule { given: *rule });
             }
         }
@@ -309,7 +304,8 @@ mod tests {
             let message = config.check().expect_err(name).to_string();
             assert!(message.contains(expected), "{name}: {message}");
         }
-        for (prefix, ge, le) in [("10.0.0.0/8", Some(4), None), ("10.0.0.0/8", Some(24), Some(16)), ("::/0", None, Some(129))]
+        for (prefix, ge, le) in
+            [("10.0.0.0/8", Some(4), None), ("10.0.0.0/8", Some(24), Some(16)), ("::/0", None, Some(129))]
         {
             let mut config = config();
             config.import.accept = rule(prefix, ge, le);

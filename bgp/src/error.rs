@@ -45,7 +45,9 @@ pub enum ConfigError {
     ZeroHops,
     #[error("source address {source_address} and peer address {remote} are of different families")]
     SourceFamily { source_address: IpAddr, remote: IpAddr },
-    #[error("prefix rule \"{given}\" matches nothing: the prefix's length <= ge <= le <= the family's longest is needed")]
+    #[error(
+        "prefix rule \"{given}\" matches nothing: the prefix's length <= ge <= le <= the family's longest is needed"
+    )]
     PrefixRule { given: PrefixRule },
 }
 

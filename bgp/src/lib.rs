@@ -45,6 +45,7 @@ mod status;
 mod update;
 
 #[cfg(feature = "driver")]
+#[allow(clippy::disallowed_methods, reason = "the driver is where the clock is")]
 pub mod driver;
 
 pub use asn::Asn;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 use rustbgpd_wire::notification::{
-    cease_subcode, decode_shutdown_communication, description, encode_shutdown_communication, header_subcode, open_subcode,
+    cease_subcode, decode_shutdown_communication, description, encode_shutdown_communication, header_subcode,
+    open_subcode,
 };
 use rustbgpd_wire::{NotificationCode, NotificationMessage};
 
@@ -129,10 +130,8 @@ impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = NotificationCode::from_u8(self.code);
         write!(f, "{} ({}/{})", description(code, self.subcode), self.code, self.subcode)?;
-        let with_text = matches!(
-            self.subcode,
-            cease_subcode::ADMINISTRATIVE_SHUTDOWN | cease_subcode::ADMINISTRATIVE_RESET
-        );
+        let with_text =
+            matches!(self.subcode, cease_subcode::ADMINISTRATIVE_SHUTDOWN | cease_subcode::ADMINISTRATIVE_RESET);
         if code == NotificationCode::Cease
             && with_text
             && let Some(text) = decode_shutdown_communication(&self.data)

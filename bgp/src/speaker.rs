@@ -21,7 +21,8 @@ use crate::peer::{Context, Peer};
 use crate::random::SplitMix64;
 use crate::rib::Interner;
 use crate::{
-    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, Transport, UnknownPeer,
+    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, Transport,
+    UnknownPeer,
 };
 
 /// A connection, from the order to dial it (or the moment it came in) until it was closed. Never used twice.
@@ -50,25 +51,42 @@ pub enum Accepted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Open a connection; answer with [`Speaker::handle_dialled`] or [`Speaker::handle_closed`].
-    Dial { connection: ConnectionId, peer: PeerKey, transport: Transport, ttl: u8 },
+    Dial {
+        connection: ConnectionId,
+        peer: PeerKey,
+        transport: Transport,
+        ttl: u8,
+    },
     /// [`Speaker::pending_write`] has something for this connection.
-    Write { connection: ConnectionId },
+    Write {
+        connection: ConnectionId,
+    },
     /// Write these last bytes as far as they go, then close; or stop dialling. The id is dead.
-    Close { connection: ConnectionId, last: Vec<u8> },
+    Close {
+        connection: ConnectionId,
+        last: Vec<u8>,
+    },
     Event(Event),
 }
 
 /// What an embedder may want to know at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    SessionUp { peer: PeerKey },
+    SessionUp {
+        peer: PeerKey,
+    },
     /// A session was lost, or failed to come up for another reason than the last time. `reason` is in words, as in
     /// [`PeerStatus::last_error`].
-    SessionDown { peer: PeerKey, reason: String },
+    SessionDown {
+        peer: PeerKey,
+        reason: String,
+    },
     /// [`Speaker::learned`] has changed.
     RoutesChanged,
     /// So many events were lost because nobody fetched them: ask for the status.
-    Missed { events: u64 },
+    Missed {
+        events: u64,
+    },
 }
 
 /// The engine: every peer, and the routes of each.
@@ -204,8 +222,7 @@ impl Speaker {
     /// The time has come that [`next_deadline`](Self::next_deadline) named. Too early or too late does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
         let due = |peer: &Peer| peer.next_deadline().is_some_and(|deadline| deadline <= now);
-        let keys: Vec<PeerKey> =
-            self.peers.iter().filter(|(_, peer)| due(peer)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<PeerKey> = self.peers.iter().filter(|(_, peer)| due(peer)).map(|(key, _)| key.clone()).collect();
         for key in keys {
             // The keys were taken from the map a line above.
             let _ = self.with_peer(now, &key, Peer::handle_timeout);
@@ -218,9 +235,9 @@ impl Speaker {
 
     /// The next thing to be done. [`Event::RoutesChanged`] comes last, once for all changes since the queue was empty.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front().or_else(|| {
-            std::mem::take(&mut self.routes_changed).then_some(Output::Event(Event::RoutesChanged))
-        })
+        self.outputs
+            .pop_front()
+            .or_else(|| std::mem::take(&mut self.routes_changed).then_some(Output::Event(Event::RoutesChanged)))
     }
 
     /// One entry per peer, by name.

@@ -1,17 +1,41 @@
-//! Hands for the engine: sockets and a clock.
+//! Hands for the engine: sockets and a clock, on tokio. Nothing in here decides anything.
+//!
+//! ```text
+//!  Handle --commands (64)--> [ engine task: owns the Speaker ] --events (broadcast, 256)--> EventReceiver
+//!                                ^                  |
+//!              inputs (128)      |                  '--> write() on the sockets themselves
+//!  accept, dial, read tasks -----'
+//! ```
+//!
+//! One task owns the [`Speaker`](crate::Speaker) and does every write itself, so that from a change of routes to `write()`
+//! there is one wake-up and nothing to wait for. Reading, dialling and accepting happen in small tasks of their own, which
+//! hand what they got to the engine through one bounded channel: a peer that sends faster than the engine reads is slowed
+//! down by its own TCP window. Nothing that the engine awaits depends on an embedder: a command's answer goes into a slot
+//! made for it, and events that nobody fetches are overwritten by newer ones.
+
+mod closing;
+mod engine;
+mod socket;
+mod sockopt;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use thiserror::Error;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
+use self::engine::{Command, Engine};
 use crate::{ConfigError, Event, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange};
 
 /// Where to listen, and the seed of every jitter.
 #[derive(Debug, Clone, Default)]
 pub struct DriverConfig {
-    /// Empty: only dial.
+    /// Empty: only dial. A port of 0 takes any that is free; see [`Handle::listening`].
     pub listen: Vec<SocketAddr>,
     pub seed: u64,
 }
@@ -22,58 +46,118 @@ pub struct DriverConfig {
 pub struct Stopped;
 
 /// Why a peer was not set.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub enum SetPeerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The listening socket does not take the peer's password.
+    #[error("cannot set the password of {remote} on the socket listening on {listen}: {source}")]
+    Password { listen: SocketAddr, remote: SocketAddr, source: io::Error },
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
 /// Starts the engine.
+#[derive(Debug)]
 pub struct Driver;
 
-/// What the embedder speaks to the engine through.
+/// What the embedder speaks to the engine through. Commands take effect in the order in which they were given.
 #[derive(Debug, Clone)]
-pub struct Handle {}
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    listening: Vec<SocketAddr>,
+}
 
 /// What the engine has to say.
 #[derive(Debug)]
-pub struct EventReceiver {}
+pub struct EventReceiver {
+    events: broadcast::Receiver<Event>,
+}
+
+/// A command is answered at once, so a few are enough for those who give them at the same time.
+const COMMANDS: usize = 64;
+/// A few events for each of a few dozen peers between two looks of an embedder; whoever looks later is told how many it
+/// has missed.
+const EVENTS: usize = 256;
 
 impl Driver {
-    /// Binds every listening address and starts the engine on the current tokio runtime.
-    pub async fn start(_config: DriverConfig) -> io::Result<(Handle, EventReceiver)> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// Binds every listening address and starts the engine on the current tokio runtime. The engine ends with
+    /// [`Handle::shutdown`], or when the last handle is dropped.
+    ///
+    /// # Errors
+    /// An address that cannot be bound; the message names it with its port.
+    pub fn start(config: DriverConfig) -> io::Result<(Handle, EventReceiver)> {
+        let listeners = config.listen.iter().map(|&address| socket::listen(address)).collect::<io::Result<Vec<_>>>()?;
+        let listening = listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+        let (commands, command_receiver) = mpsc::channel(COMMANDS);
+        let (event_sender, events) = broadcast::channel(EVENTS);
+        let engine = Engine::new(config.seed, listeners, command_receiver, event_sender);
+        tokio::spawn(engine.run());
+        Ok((Handle { commands, listening }, EventReceiver { events }))
     }
 }
 
 impl Handle {
-    pub async fn set_peer(&self, _key: PeerKey, _config: PeerConfig) -> Result<(), SetPeerError> {
-        Err(Stopped.into())
+    /// The addresses that are listened on, with the ports that the kernel chose where 0 was asked for.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
     }
-    pub async fn remove_peer(&self, _key: PeerKey) -> Result<(), Stopped> {
-        Err(Stopped)
+
+    /// See [`Speaker::set_peer`](crate::Speaker::set_peer).
+    pub async fn set_peer(&self, key: PeerKey, config: PeerConfig) -> Result<(), SetPeerError> {
+        self.ask(|reply| Command::SetPeer { key, config: Box::new(config), reply }).await?
     }
-    pub async fn update_routes(&self, _key: PeerKey, _changes: Vec<RouteChange>) -> Result<(), Stopped> {
-        Err(Stopped)
+
+    /// See [`Speaker::remove_peer`](crate::Speaker::remove_peer). Removing a peer that is not there does nothing.
+    pub async fn remove_peer(&self, key: PeerKey) -> Result<(), Stopped> {
+        self.tell(Command::RemovePeer { key }).await
     }
-    pub async fn initial_set_complete(&self, _key: PeerKey) -> Result<(), Stopped> {
-        Err(Stopped)
+
+    /// See [`Speaker::update_routes`](crate::Speaker::update_routes). Changes for a peer that is not there are dropped.
+    pub async fn update_routes(&self, key: PeerKey, changes: Vec<RouteChange>) -> Result<(), Stopped> {
+        self.tell(Command::UpdateRoutes { key, changes }).await
     }
+
+    /// See [`Speaker::initial_set_complete`](crate::Speaker::initial_set_complete).
+    pub async fn initial_set_complete(&self, key: PeerKey) -> Result<(), Stopped> {
+        self.tell(Command::InitialSetComplete { key }).await
+    }
+
+    /// Every session, by name.
     pub async fn status(&self) -> Result<Vec<PeerStatus>, Stopped> {
-        Err(Stopped)
+        self.ask(|reply| Command::Status { reply }).await
     }
+
+    /// Every learned route with all its paths.
     pub async fn learned(&self) -> Result<BTreeMap<IpNet, Vec<LearnedPath>>, Stopped> {
-        Err(Stopped)
+        self.ask(|reply| Command::Learned { reply }).await
     }
-    /// Closes every session with Cease 6/2 and `text`, and returns when that was done, within a second.
-    pub async fn shutdown(&self, _text: &str) {}
+
+    /// Closes every session with Cease 6/2 and `text` (RFC 9003), and returns when the last of it was written and closed,
+    /// or after a second.
+    pub async fn shutdown(&self, text: &str) {
+        // An engine that has ended already has nothing left to close.
+        let _ = self.ask(|reply| Command::Shutdown { text: text.to_owned(), reply }).await;
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)
+    }
+
+    async fn ask<Answer>(&self, command: impl FnOnce(oneshot::Sender<Answer>) -> Command) -> Result<Answer, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
 }
 
 impl EventReceiver {
-    /// The next event; `None` when the engine has ended.
+    /// The next event; `None` when the engine has ended. Whoever waits too long gets [`Event::Missed`].
     pub async fn recv(&mut self) -> Option<Event> {
-        None
+        match self.events.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(events)) => Some(Event::Missed { events }),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
     }
 }

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn a_last_message_waits_for_the_one_begun_and_for_no_other() {
-        let cases = [("nothing written", 0, 0), ("in the first", 5, 15), ("first done", 20, 0), ("in the second", 25, 25)];
+        let cases =
+            [("nothing written", 0, 0), ("in the first", 5, 15), ("first done", 20, 0), ("in the second", 25, 25)];
         for (name, written, rest_of_message) in cases {
             let mut buffer = OutputBuffer::default();
             buffer.push(&message(20));

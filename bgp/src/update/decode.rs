@@ -12,8 +12,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustbgpd_wire::notification::update_subcode;
 use rustbgpd_wire::validate::validate_as_path_ceiling;
 use rustbgpd_wire::{
-    AsPathSegment, DecodeError, ErrorDisposition, NlriEntry, NotificationCode, Origin, ParsedUpdate, PathAttribute, Prefix,
-    UpdateDecodeError, UpdateMessage,
+    AsPathSegment, DecodeError, ErrorDisposition, NlriEntry, NotificationCode, Origin, ParsedUpdate, PathAttribute,
+    Prefix, UpdateDecodeError, UpdateMessage,
 };
 
 use crate::attributes::{self, PathAttributes};
@@ -92,7 +92,8 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
         }
     };
     let end_of_rib = (disposition == Disposition::Ok).then(|| end_of_rib(&parsed.update)).flatten();
-    let attributes = (!routes.announced.is_empty()).then(|| path_attributes(&parsed.update.attributes, session.internal));
+    let attributes =
+        (!routes.announced.is_empty()).then(|| path_attributes(&parsed.update.attributes, session.internal));
     Ok(Received {
         withdrawn: routes.withdrawn,
         announced: routes.announced,
@@ -163,16 +164,16 @@ impl Routes {
                     _ => routes.not_negotiated += reach.announced.len(),
                 },
                 PathAttribute::MpUnreachNlri(unreach)
-                    if Family::from_wire(unreach.afi, unreach.safi).is_some_and(|family| families.contains(&family)) =>
+                    if Family::from_wire(unreach.afi, unreach.safi)
+                        .is_some_and(|family| families.contains(&family)) =>
                 {
                     routes.withdrawn.extend(unreach.withdrawn.iter().map(prefix));
                 }
                 _ => {}
             }
         }
-        let classic = |entry: &rustbgpd_wire::Ipv4NlriEntry| {
-            prefix(&NlriEntry { path_id: 0, prefix: Prefix::V4(entry.prefix) })
-        };
+        let classic =
+            |entry: &rustbgpd_wire::Ipv4NlriEntry| prefix(&NlriEntry { path_id: 0, prefix: Prefix::V4(entry.prefix) });
         if families.contains(&Family::Ipv4Unicast) {
             routes.withdrawn.extend(update.withdrawn.iter().map(classic));
             // Without NEXT_HOP the routes still have to be known, because they will be treated as withdrawn.

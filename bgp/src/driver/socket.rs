@@ -1,0 +1,134 @@
+//! Sockets as BGP wants them. An option that cannot be set is an error: a session without the password or the TTL check
+//! that was asked for is worse than none.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::sockopt;
+use crate::{Endpoints, NextHops, Password, PeerConfig, Ttl};
+
+/// DSCP CS6, network control (RFC 4594 section 3.1), in the upper six bits of the octet.
+const TOS_CS6: u32 = 0xc0;
+/// Connections that wait for `accept`: every peer of a large node at the same time.
+const BACKLOG: i32 = 128;
+/// How much longer than the send hold timer the kernel goes on resending (RFC 9687 has the decision with BGP).
+const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(60);
+
+/// Puts what was attempted in front of what the kernel says about it.
+fn naming<T>(what: impl FnOnce() -> String, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", what())))
+}
+
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            // One socket, one family: MD5 keys and TTLs are per family.
+            socket.set_only_v6(true)?;
+        }
+        // A peer with GTSM (RFC 5082) drops a SYN-ACK with less, and at that time it is not known yet who it is.
+        set_ttl(&socket, address.ip(), 255)?;
+        set_dscp(&socket, address.ip())?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    naming(|| format!("cannot listen on {} port {}", address.ip(), address.port()), bound())
+}
+
+/// Dials with everything in place before the SYN. Ends when the kernel gives up; the engine gives up before.
+pub(super) async fn dial(config: &PeerConfig) -> io::Result<TcpStream> {
+    let transport = &config.transport;
+    let remote = transport.remote;
+    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if let Some(interface) = &transport.source_interface {
+        naming(|| format!("cannot bind to interface {interface}"), socket.bind_device(Some(interface.as_bytes())))?;
+    }
+    if let Some(source) = transport.source {
+        let address = SocketAddr::new(source, 0);
+        naming(|| format!("cannot bind to source address {source}"), socket.bind(&address.into()))?;
+    }
+    prepare(&socket, remote.ip(), config)?;
+    if transport.password.is_some() {
+        naming(
+            || "cannot set the TCP MD5 password".to_owned(),
+            set_password(&socket, remote.ip(), transport.password.as_ref()),
+        )?;
+    }
+    TcpSocket::from_std_stream(socket.into()).connect(remote).await
+}
+
+/// The options of a connection that came in. Its password was the listener's.
+pub(super) fn prepare_accepted(stream: &TcpStream, config: &PeerConfig) -> io::Result<()> {
+    let remote = stream.peer_addr()?.ip();
+    prepare(&SockRef::from(stream), remote, config)
+}
+
+fn prepare(socket: &Socket, remote: IpAddr, config: &PeerConfig) -> io::Result<()> {
+    let ttl = config.outgoing_ttl();
+    naming(|| format!("cannot set TTL {ttl}"), set_ttl(socket, remote, ttl.into()))?;
+    if let Ttl::Security { hops } = config.transport.ttl {
+        // RFC 5082 section 3: sent with 255, and one less for each router on the way. `hops` is at least 1.
+        let minimum = 255 - (hops - 1);
+        naming(
+            || format!("cannot refuse TTLs under {minimum}"),
+            sockopt::set_minimum_ttl(socket.as_fd(), remote, minimum),
+        )?;
+    }
+    naming(|| "cannot set DSCP CS6".to_owned(), set_dscp(socket, remote))?;
+    naming(|| "cannot set TCP_NODELAY".to_owned(), socket.set_tcp_nodelay(true))?;
+    let send_hold = config.send_hold.unwrap_or_else(|| Duration::from_secs(480).max(config.hold_time * 2));
+    let user_timeout = send_hold + USER_TIMEOUT_MARGIN;
+    naming(|| "cannot set TCP_USER_TIMEOUT".to_owned(), socket.set_tcp_user_timeout(Some(user_timeout)))
+}
+
+/// Sets the TCP MD5 key for a peer's address on a listening or a dialling socket; `None` removes it.
+pub(super) fn set_password(socket: impl AsFd, peer: IpAddr, password: Option<&Password>) -> io::Result<()> {
+    sockopt::set_md5_key(socket.as_fd(), peer, password.map_or(&[], |password| password.reveal().as_bytes()))
+}
+
+/// Both ends, and the addresses of the interface that has the local one.
+pub(super) fn endpoints(stream: &TcpStream) -> io::Result<Endpoints> {
+    let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+    Ok(Endpoints { local, remote, interface: interface_of(local.ip().to_canonical())? })
+}
+
+fn interface_of(local: IpAddr) -> io::Result<NextHops> {
+    let addresses = sockopt::interface_addresses()?;
+    let Some((name, _)) = addresses.iter().find(|(_, address)| *address == local) else {
+        return Ok(NextHops::default());
+    };
+    let mut found = NextHops::default();
+    for address in addresses.iter().filter(|(other, _)| other == name).map(|(_, address)| address) {
+        match address {
+            // Nobody else can send packets to these.
+            address if address.is_loopback() => {}
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {}
+            IpAddr::V4(v4) => found.ipv4 = found.ipv4.or(Some(*v4)),
+            IpAddr::V6(v6) => found.ipv6 = found.ipv6.or(Some(*v6)),
+        }
+    }
+    Ok(found)
+}
+
+fn set_ttl(socket: &Socket, of_family: IpAddr, ttl: u32) -> io::Result<()> {
+    match of_family {
+        IpAddr::V4(_) => socket.set_ttl_v4(ttl),
+        IpAddr::V6(_) => socket.set_unicast_hops_v6(ttl),
+    }
+}
+
+fn set_dscp(socket: &Socket, of_family: IpAddr) -> io::Result<()> {
+    match of_family {
+        IpAddr::V4(_) => socket.set_tos_v4(TOS_CS6),
+        IpAddr::V6(_) => socket.set_tclass_v6(TOS_CS6),
+    }
+}

@@ -1,0 +1,304 @@
+//! The driver against itself, over loopback. Nothing here asserts how long something takes; a wait ends with the event that
+//! it is for, and gives up after a time that only a failure needs.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Driver, DriverConfig, EventReceiver, Handle};
+use crate::{
+    Asn, Connect, Event, Family, NextHops, Password, PeerAsn, PeerConfig, PeerKey, PeerStatus, PrefixRule,
+    RefusalReason, RouteAttributes, RouteChange, SessionState, Ttl,
+};
+
+const GIVE_UP: Duration = Duration::from_secs(20);
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(GIVE_UP, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not happen within {GIVE_UP:?}"),
+    }
+}
+
+fn start(listen: &[&str], seed: u64) -> (Handle, EventReceiver) {
+    let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+    Driver::start(DriverConfig { listen, seed }).unwrap()
+}
+
+/// A router at `127.0.0.1` and a node at `127.0.0.2` that dials it.
+struct Pair {
+    router: Handle,
+    router_events: EventReceiver,
+    node: Handle,
+    node_events: EventReceiver,
+}
+
+fn node_config(router: SocketAddr) -> PeerConfig {
+    let mut config = PeerConfig::new(Asn(64500), PeerAsn::Exactly(Asn(64512)), Ipv4Addr::new(10, 0, 0, 2), router);
+    config.transport.source = Some("127.0.0.2".parse().unwrap());
+    config.connect_retry = Duration::from_millis(300);
+    config.next_hops = NextHops { ipv4: None, ipv6: Some("2001:db8::2".parse().unwrap()) };
+    config
+}
+
+fn router_config() -> PeerConfig {
+    let remote = "127.0.0.2:179".parse().unwrap();
+    let mut config = PeerConfig::new(Asn(64512), PeerAsn::Exactly(Asn(64500)), Ipv4Addr::new(10, 0, 0, 1), remote);
+    config.connect = Connect::Passive;
+    for everything in ["0.0.0.0/0", "::/0"] {
+        let prefix = everything.parse().unwrap();
+        config.import.accept.push(PrefixRule { prefix, ge: Some(0), le: None });
+    }
+    config
+}
+
+async fn pair(adjust: impl FnOnce(&mut PeerConfig, &mut PeerConfig)) -> Pair {
+    let (router, router_events) = start(&["127.0.0.1:0"], 1);
+    let (node, node_events) = start(&[], 2);
+    let (mut at_node, mut at_router) = (node_config(router.listening()[0]), router_config());
+    adjust(&mut at_node, &mut at_router);
+    router.set_peer("node".into(), at_router).await.unwrap();
+    node.set_peer("router".into(), at_node).await.unwrap();
+    Pair { router, router_events, node, node_events }
+}
+
+async fn next(events: &mut EventReceiver, wanted: impl Fn(&Event) -> bool) -> Event {
+    within("an event", async {
+        loop {
+            match events.recv().await {
+                Some(event) if wanted(&event) => return event,
+                Some(_) => {}
+                None => panic!("the engine has ended"),
+            }
+        }
+    })
+    .await
+}
+
+async fn up(events: &mut EventReceiver) {
+    next(events, |event| matches!(event, Event::SessionUp { .. })).await;
+}
+
+async fn down(events: &mut EventReceiver) -> String {
+    match next(events, |event| matches!(event, Event::SessionDown { .. })).await {
+        Event::SessionDown { reason, .. } => reason,
+        _ => unreachable!("the filter lets nothing else through"),
+    }
+}
+
+async fn status(handle: &Handle) -> PeerStatus {
+    handle.status().await.unwrap().remove(0)
+}
+
+fn announce(prefix: &str) -> RouteChange {
+    RouteChange::Announce(prefix.parse().unwrap(), Arc::new(RouteAttributes::default()))
+}
+
+/// Waits until the router has learned exactly these prefixes; it says when something changes.
+async fn learned(pair: &mut Pair, expected: &[&str]) {
+    let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+    within("the routes", async {
+        loop {
+            let learned: Vec<String> = pair.router.learned().await.unwrap().keys().map(ToString::to_string).collect();
+            if learned == expected {
+                return;
+            }
+            pair.router_events.recv().await.expect("the router runs");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_comes_up_and_routes_follow_what_is_wanted() {
+    let mut pair = pair(|_, _| {}).await;
+    pair.node.initial_set_complete("router".into()).await.unwrap();
+    let changes = vec![announce("192.0.2.1/32"), announce("2001:db8:1::/64")];
+    pair.node.update_routes("router".into(), changes).await.unwrap();
+    learned(&mut pair, &["192.0.2.1/32", "2001:db8:1::/64"]).await;
+    let table = pair.router.learned().await.unwrap();
+    let next_hops: Vec<String> = table.values().map(|paths| paths[0].next_hop.to_string()).collect();
+    assert_eq!(next_hops, ["127.0.0.2", "2001:db8::2"]);
+
+    let withdrawal = RouteChange::Withdraw("192.0.2.1/32".parse().unwrap());
+    pair.node.update_routes("router".into(), vec![withdrawal]).await.unwrap();
+    learned(&mut pair, &["2001:db8:1::/64"]).await;
+
+    let status = status(&pair.node).await;
+    assert_eq!(status.state, SessionState::Established);
+    assert_eq!(status.families, Family::ALL.into());
+    assert_eq!((status.prefixes_wanted, status.prefixes_sent), (1, 1));
+    assert_eq!(status.last_error, None);
+}
+
+#[tokio::test]
+async fn a_family_without_a_next_hop_is_withheld() {
+    let mut pair = pair(|node, _| node.next_hops.ipv6 = None).await;
+    let changes = vec![announce("192.0.2.1/32"), announce("2001:db8:1::/64")];
+    pair.node.update_routes("router".into(), changes).await.unwrap();
+    learned(&mut pair, &["192.0.2.1/32"]).await;
+    assert_eq!(status(&pair.node).await.withheld, [Family::Ipv6Unicast].into());
+}
+
+#[tokio::test]
+async fn a_session_over_ipv6_takes_its_own_address_as_next_hop() {
+    let (router, router_events) = start(&["[::1]:0"], 1);
+    let (node, node_events) = start(&[], 2);
+    let mut at_router = router_config();
+    at_router.transport.remote = "[::1]:179".parse().unwrap();
+    let mut at_node = node_config(router.listening()[0]);
+    at_node.transport.source = None;
+    at_node.next_hops = NextHops::default();
+    at_node.fallback_next_hops.ipv4 = Some("192.0.2.77".parse().unwrap());
+    router.set_peer("node".into(), at_router).await.unwrap();
+    node.set_peer("router".into(), at_node).await.unwrap();
+    let changes = vec![announce("192.0.2.1/32"), announce("2001:db8:1::/64")];
+    node.update_routes("router".into(), changes).await.unwrap();
+    let mut pair = Pair { router, router_events, node, node_events };
+    learned(&mut pair, &["192.0.2.1/32"]).await;
+    let table = pair.router.learned().await.unwrap();
+    assert_eq!(table.values().next().unwrap()[0].next_hop.to_string(), "192.0.2.77");
+    // The session's own address: it is the router's own too, as there is only one on loopback.
+    within("the refusal", async {
+        while !status(&pair.router).await.refused.contains_key(&RefusalReason::NextHopIsOurs) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_reaches_the_peer_with_its_text() {
+    let mut pair = pair(|_, _| {}).await;
+    up(&mut pair.router_events).await;
+    within("the shutdown", pair.node.shutdown("node is going for maintenance")).await;
+    let reason = down(&mut pair.router_events).await;
+    assert!(reason.contains("(6/2)") && reason.contains("node is going for maintenance"), "{reason}");
+    assert!(pair.node.status().await.is_err(), "the engine has ended");
+}
+
+#[tokio::test]
+async fn a_shutdown_reaches_a_peer_that_was_just_sent_a_large_table() {
+    let mut pair = pair(|_, _| {}).await;
+    up(&mut pair.router_events).await;
+    let attributes = Arc::new(RouteAttributes::default());
+    let table = (0..50_000u32).map(|index| {
+        let address = Ipv4Addr::from(0x1400_0000 + (index << 8));
+        RouteChange::Announce(format!("{address}/24").parse().unwrap(), Arc::clone(&attributes))
+    });
+    pair.node.update_routes("router".into(), table.collect()).await.unwrap();
+    within("the shutdown", pair.node.shutdown("")).await;
+    let reason = down(&mut pair.router_events).await;
+    assert!(reason.contains("(6/2)"), "{reason}");
+}
+
+#[tokio::test]
+async fn passwords_must_be_the_same() {
+    let password = |text: &str| Some(Password::new(text));
+    let mut same = pair(|node, router| {
+        node.transport.password = password("s3cret");
+        router.transport.password = password("s3cret");
+    })
+    .await;
+    up(&mut same.node_events).await;
+
+    let mut different = pair(|node, router| {
+        node.transport.password = password("s3cret");
+        router.transport.password = password("another");
+    })
+    .await;
+    // A SYN with a wrong signature is not answered, so the dial ends by its timer.
+    let reason = down(&mut different.node_events).await;
+    assert!(reason.contains("no answer"), "{reason}");
+
+    // Made the same while both are running.
+    let mut config = router_config();
+    config.transport.password = password("s3cret");
+    different.router.set_peer("node".into(), config).await.unwrap();
+    up(&mut different.node_events).await;
+}
+
+#[tokio::test]
+async fn gtsm_lets_a_direct_peer_in_and_a_lower_ttl_out() {
+    let mut direct = pair(|node, router| {
+        node.transport.ttl = Ttl::Security { hops: 1 };
+        router.transport.ttl = Ttl::Security { hops: 1 };
+    })
+    .await;
+    up(&mut direct.node_events).await;
+
+    let mut low = pair(|node, router| {
+        node.transport.ttl = Ttl::Multihop(64);
+        node.hold_time = Duration::from_secs(3);
+        router.transport.ttl = Ttl::Security { hops: 1 };
+    })
+    .await;
+    // The node hears the router's OPEN, but nothing that the node says gets through.
+    let reason = down(&mut low.node_events).await;
+    assert!(reason.contains("hold timer expired"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_wrong_asn_is_told_in_words_on_both_sides() {
+    let mut pair = pair(|node, _| node.peer_asn = PeerAsn::Exactly(Asn(64999))).await;
+    let at_node = down(&mut pair.node_events).await;
+    assert!(at_node.contains("peer says AS 64512 in its OPEN, configured peerASN is 64999"), "{at_node}");
+    let at_router = down(&mut pair.router_events).await;
+    assert!(at_router.contains("bad peer AS (2/2): we are AS 64512"), "{at_router}");
+    assert!(at_router.starts_with("node (127.0.0.2): "), "{at_router}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let (first, _events) = start(&["127.0.0.1:0"], 1);
+    let taken = first.listening()[0];
+    let error = Driver::start(DriverConfig { listen: vec![taken], seed: 2 }).expect_err("the port is taken");
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&format!("127.0.0.1 port {}", taken.port())), "{error}");
+}
+
+#[tokio::test]
+async fn both_sides_dialling_end_with_one_session() {
+    let (left, mut left_events) = start(&["127.0.0.3:0"], 1);
+    let (right, mut right_events) = start(&["127.0.0.4:0"], 2);
+    let mut at_left = node_config(right.listening()[0]);
+    at_left.transport.source = Some("127.0.0.3".parse().unwrap());
+    at_left.connect = Connect::Both;
+    let mut at_right = node_config(left.listening()[0]);
+    at_right.local_asn = Asn(64512);
+    at_right.peer_asn = PeerAsn::Exactly(Asn(64500));
+    at_right.router_id = Ipv4Addr::new(10, 0, 0, 9);
+    at_right.transport.source = Some("127.0.0.4".parse().unwrap());
+    at_right.connect = Connect::Both;
+    let key = || PeerKey::from("other");
+    let (one, other) = tokio::join!(left.set_peer(key(), at_left), right.set_peer(key(), at_right));
+    (one.unwrap(), other.unwrap());
+    up(&mut left_events).await;
+    up(&mut right_events).await;
+    left.update_routes(key(), vec![announce("192.0.2.0/24")]).await.unwrap();
+    within("the route", async {
+        while status(&right).await.refused.is_empty() {
+            right_events.events.try_recv().ok();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unreachable_peer_and_an_impossible_source_are_told_in_words() {
+    let (node, mut events) = start(&[], 1);
+    let (closed, _events) = start(&["127.0.0.1:0"], 1);
+    let nobody = closed.listening()[0];
+    within("the shutdown", closed.shutdown("")).await;
+    node.set_peer("nobody".into(), node_config(nobody)).await.unwrap();
+    let reason = down(&mut events).await;
+    assert!(reason.contains("cannot connect") && reason.contains("refused"), "{reason}");
+
+    let mut config = node_config(nobody);
+    config.transport.source = Some("192.0.2.200".parse().unwrap());
+    node.set_peer("nobody".into(), config).await.unwrap();
+    let reason = down(&mut events).await;
+    assert!(reason.contains("cannot bind to source address 192.0.2.200"), "{reason}");
+}
