@@ -1,0 +1,356 @@
+//! `roadstead run` with routers that other people wrote: sessions, routes, withdrawals, and what is said when it goes
+//! wrong.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use roadstead_e2e::capture::Capture;
+use roadstead_e2e::network::{Fabric, Namespace};
+use roadstead_e2e::product::{self, Manifests};
+use roadstead_e2e::routers::{Bird, Frr, Gobgp, Neighbor, Router, RouterConfig};
+use roadstead_e2e::{Process, Scene, scene, wait_until};
+
+/// A session that has to be tried again waits for both ends' retry timers.
+const SESSION: Duration = Duration::from_secs(40);
+/// A change of a manifest shows within a second; ten, because two cores also run a router's debug log.
+const CHANGE: Duration = Duration::from_secs(10);
+
+const NODE_ASN: u32 = 64500;
+const ROUTER_ASN: u32 = 64512;
+const PASSWORD: &str = "s3cret";
+
+const V4_PREFIX: &str = "203.0.113.10/32";
+const V6_PREFIX: &str = "2001:db8:100::10/128";
+
+const NODE: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: node-1, labels: {kubernetes.io/hostname: node-1}}
+status:
+  addresses:
+  - {type: InternalIP, address: 10.99.0.11}
+  - {type: InternalIP, address: \"fd00:99::11\"}
+";
+
+const POOL: &str = "
+apiVersion: roadstead.dev/v1alpha1
+kind: AddressPool
+metadata: {name: public}
+spec: {addresses: [203.0.113.10-203.0.113.20, \"2001:db8:100::10-2001:db8:100::20\"]}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: Advertisement
+metadata: {name: all}
+spec:
+  from: [{loadBalancers: {}}]
+  attributes: {communities: [\"64500:100\", no-export], largeCommunities: [\"64500:1:7\"]}
+";
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  ipFamilyPolicy: RequireDualStack
+  ipFamilies: [IPv4, IPv6]
+  ports: [{port: 80, protocol: TCP}]
+";
+
+/// The two machines of every scenario here.
+struct Stage<'a> {
+    scene: &'a Scene,
+    router: Namespace,
+    node: Namespace,
+}
+
+impl<'a> Stage<'a> {
+    fn build(scene: &'a Scene) -> Result<Self> {
+        let fabric = Fabric::new(scene, "switch")?;
+        let router = fabric.machine(scene, "router", &["10.99.0.1/24", "fd00:99::1/64"])?;
+        let node = fabric.machine(scene, "node", &["10.99.0.11/24", "fd00:99::11/64"])?;
+        Ok(Self { scene, router, node })
+    }
+
+    fn manifests(&self, peer: &str) -> Result<Manifests> {
+        let files = [("node.yaml", NODE), ("pool.yaml", POOL), ("service.yaml", SERVICE), ("peer.yaml", peer)];
+        let manifests = Manifests::with(self.scene, "manifests", &files)?;
+        manifests.write("endpoints.yaml", &endpoints(true))?;
+        Ok(manifests)
+    }
+
+    fn run(&self, manifests: &Manifests) -> Result<Process> {
+        product::run(self.scene, Some(&self.node), manifests, "node-1")
+    }
+}
+
+/// The Service's endpoints, of both families, one on our node.
+fn endpoints(ready: bool) -> String {
+    let slice = |family: &str, address: &str| {
+        format!(
+            "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-{}, namespace: default, labels: {{kubernetes.io/service-name: web}}}}
+addressType: {family}
+endpoints: [{{addresses: [\"{address}\"], nodeName: node-1, conditions: {{ready: {ready}, serving: {ready}, terminating: false}}}}]
+ports: [{{port: 8080, protocol: TCP}}]
+",
+            family.to_lowercase()
+        )
+    };
+    slice("IPv4", "10.88.1.5") + &slice("IPv6", "fd00:88::5")
+}
+
+fn peer(address: &str, asn: u32, password: bool) -> String {
+    let secret = if password { ", passwordSecret: {name: router}" } else { "" };
+    let mut text = format!(
+        "apiVersion: roadstead.dev/v1alpha1
+kind: BGPPeer
+metadata: {{name: router}}
+spec: {{localASN: {NODE_ASN}, peerASN: {asn}, address: \"{address}\", timers: {{holdSeconds: 9, keepaliveSeconds: 3, connectRetrySeconds: 1}}{secret}}}
+"
+    );
+    if password {
+        text += &format!(
+            "---
+apiVersion: v1
+kind: Secret
+metadata: {{name: router, namespace: roadstead-system}}
+type: kubernetes.io/basic-auth
+stringData: {{username: bgp, password: {PASSWORD}}}
+"
+        );
+    }
+    text
+}
+
+fn router_config(neighbor: Neighbor) -> RouterConfig {
+    RouterConfig { asn: ROUTER_ASN, router_id: "10.99.0.1", neighbors: vec![neighbor] }
+}
+
+fn start_frr(stage: &Stage<'_>, config: &RouterConfig) -> Result<Box<dyn Router>> {
+    Ok(Box::new(Frr::start(stage.scene, &stage.router, config)?))
+}
+
+fn start_bird(stage: &Stage<'_>, config: &RouterConfig) -> Result<Box<dyn Router>> {
+    Ok(Box::new(Bird::start(stage.scene, &stage.router, config)?))
+}
+
+fn start_gobgp(stage: &Stage<'_>, config: &RouterConfig) -> Result<Box<dyn Router>> {
+    Ok(Box::new(Gobgp::start(stage.scene, &stage.router, config)?))
+}
+
+/// One way to reach a router, and what it must see then.
+struct Case {
+    name: &'static str,
+    router_address: &'static str,
+    node_address: &'static str,
+    password: bool,
+}
+
+const PLAIN: Case = Case { name: "IPv4", router_address: "10.99.0.1", node_address: "10.99.0.11", password: false };
+const MD5: Case = Case { name: "IPv4 with MD5", password: true, ..PLAIN };
+const OVER_V6: Case = Case { name: "IPv6", router_address: "fd00:99::1", node_address: "fd00:99::11", password: false };
+const OVER_V6_MD5: Case = Case { name: "IPv6 with MD5", password: true, ..OVER_V6 };
+
+/// The whole life of a route with one router: learned, withdrawn when its endpoint is not ready, back, withdrawn when its
+/// Service goes.
+fn life_of_a_route(
+    router: &str,
+    start: fn(&Stage<'_>, &RouterConfig) -> Result<Box<dyn Router>>,
+    case: &Case,
+) -> Result<()> {
+    scene(&format!("{router} over {}", case.name), |scene| {
+        let stage = Stage::build(scene)?;
+        let mut neighbor = Neighbor::new(case.node_address, NODE_ASN)?;
+        if case.password {
+            neighbor = neighbor.with_password(PASSWORD);
+        }
+        let node: IpAddr = neighbor.address;
+        let router = start(&stage, &router_config(neighbor))?;
+        let capture = Capture::start(scene, &stage.node, "node")?;
+        let manifests = stage.manifests(&peer(case.router_address, ROUTER_ASN, case.password))?;
+        let mut ours = stage.run(&manifests)?;
+
+        ours.wait_until("the session", SESSION, || router.ensure_established(node))?;
+        scene.step("session is up");
+        for (prefix, next_hop) in [(V4_PREFIX, "10.99.0.11"), (V6_PREFIX, "fd00:99::11")] {
+            // RFC 8950: over an IPv6 session IPv4 routes may have an IPv6 next hop; the node has an IPv4 address, and
+            // none of these routers is asked to speak that, so it is the IPv4 one.
+            ours.wait_until(prefix, CHANGE, || router.ensure_next_hops(prefix, &[next_hop]))?;
+            ensure_attributes(router.as_ref(), prefix)?;
+        }
+        scene.step("both families learned, with next hops and communities");
+
+        manifests.write("endpoints.yaml", &endpoints(false))?;
+        ours.wait_until("the withdrawal of a Service without ready endpoints", CHANGE, || {
+            ensure_gone(router.as_ref())
+        })?;
+        manifests.write("endpoints.yaml", &endpoints(true))?;
+        ours.wait_until("the routes to come back", CHANGE, || router.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        scene.step("withdrawn and back with the endpoint");
+
+        manifests.remove("service.yaml")?;
+        ours.wait_until("the withdrawal of a Service that is gone", CHANGE, || ensure_gone(router.as_ref()))?;
+        router.ensure_established(node)?;
+        scene.step("withdrawn with the Service, session still up");
+
+        let status = ours.terminate(product::GRACE)?;
+        ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
+        capture.ensure_well_formed(case.node_address)
+    })
+}
+
+fn ensure_gone(router: &dyn Router) -> Result<()> {
+    router.ensure_next_hops(V4_PREFIX, &[])?;
+    router.ensure_next_hops(V6_PREFIX, &[])
+}
+
+fn ensure_attributes(router: &dyn Router, prefix: &str) -> Result<()> {
+    let path = router.paths(prefix)?.into_iter().next().context("no path")?;
+    let set = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect::<BTreeSet<String>>();
+    ensure!(path.communities == set(&["64500:100", "no-export"]), "communities are {:?}", path.communities);
+    ensure!(path.large_communities == set(&["64500:1:7"]), "large communities are {:?}", path.large_communities);
+    Ok(())
+}
+
+#[test]
+fn frr_plain() -> Result<()> {
+    life_of_a_route("FRR", start_frr, &PLAIN)
+}
+
+#[test]
+fn frr_md5() -> Result<()> {
+    life_of_a_route("FRR", start_frr, &MD5)
+}
+
+#[test]
+fn frr_over_ipv6() -> Result<()> {
+    life_of_a_route("FRR", start_frr, &OVER_V6)
+}
+
+#[test]
+fn frr_over_ipv6_md5() -> Result<()> {
+    life_of_a_route("FRR", start_frr, &OVER_V6_MD5)
+}
+
+#[test]
+fn bird_plain() -> Result<()> {
+    life_of_a_route("BIRD", start_bird, &PLAIN)
+}
+
+#[test]
+fn bird_md5() -> Result<()> {
+    life_of_a_route("BIRD", start_bird, &MD5)
+}
+
+#[test]
+fn bird_over_ipv6() -> Result<()> {
+    life_of_a_route("BIRD", start_bird, &OVER_V6)
+}
+
+#[test]
+fn gobgp_plain() -> Result<()> {
+    life_of_a_route("GoBGP", start_gobgp, &PLAIN)
+}
+
+#[test]
+fn gobgp_md5() -> Result<()> {
+    life_of_a_route("GoBGP", start_gobgp, &MD5)
+}
+
+#[test]
+fn gobgp_over_ipv6() -> Result<()> {
+    life_of_a_route("GoBGP", start_gobgp, &OVER_V6)
+}
+
+/// RFC 4271 section 6.2: an unexpected ASN in the OPEN is answered by NOTIFICATION 2/2, "Bad Peer AS".
+#[test]
+fn a_wrong_asn_is_said_on_both_sides() -> Result<()> {
+    scene("the manifest says another ASN than FRR has", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let manifests = stage.manifests(&peer("10.99.0.1", 64513, false))?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("FRR to see Bad Peer AS", SESSION, || {
+            let seen = frr.last_notification(node)?;
+            ensure!(seen.starts_with("0202"), "FRR's last notification: {seen}");
+            Ok(())
+        })?;
+        let said = ours.log();
+        let line =
+            said.lines().find(|line| line.contains("64513") && line.contains("64512") && line.contains("router"));
+        ensure!(line.is_some(), "our log names no line with the peer, the ASN that came and the one that was expected");
+        Ok(())
+    })
+}
+
+/// The other way round: FRR expects another ASN than ours and says so.
+#[test]
+fn a_wrong_asn_of_ours_is_said_in_words() -> Result<()> {
+    scene("FRR expects another ASN than ours", |scene| {
+        let stage = Stage::build(scene)?;
+        let frr = Frr::start(scene, &stage.router, &router_config(Neighbor::new("10.99.0.11", 64501)?))?;
+        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        let mut ours = stage.run(&manifests)?;
+        let line = wait_for_words(&mut ours, &["router", "bad peer as"])?;
+        scene.step(&format!("we say: {line}"));
+        ensure!(frr.session("10.99.0.11".parse()?)? != "Established", "FRR took a session with the wrong ASN");
+        Ok(())
+    })
+}
+
+/// RFC 4271 section 8.2.2 and RFC 4486: an ended speaker says Cease, Administrative Shutdown.
+#[test]
+fn sigterm_is_a_cease() -> Result<()> {
+    scene("SIGTERM", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the session", SESSION, || frr.ensure_established(node))?;
+        let status = ours.terminate(product::GRACE)?;
+        ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
+        wait_until("FRR to see the Cease", CHANGE, || {
+            let seen = frr.last_notification(node)?;
+            ensure!(seen.starts_with("0602"), "FRR's last notification: {seen}");
+            Ok(())
+        })
+    })
+}
+
+/// A password on one side only: TCP drops the segments, so no NOTIFICATION can tell; the log must.
+#[test]
+fn a_wrong_password_keeps_the_session_down() -> Result<()> {
+    scene("FRR has a password, we have none", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?.with_password(PASSWORD);
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        let mut ours = stage.run(&manifests)?;
+        let line = wait_for_words(&mut ours, &["router", "10.99.0.1"])?;
+        scene.step(&format!("we say: {line}"));
+        ensure!(frr.session(node)? != "Established", "FRR took a session without its password");
+        // The password arrives, and the session comes up without a restart.
+        manifests.write("peer.yaml", &peer("10.99.0.1", ROUTER_ASN, true))?;
+        ours.wait_until("the session", SESSION, || frr.ensure_established(node))
+    })
+}
+
+/// The first line of the log that has all these words, whatever their case.
+fn wait_for_words(process: &mut Process, words: &[&str]) -> Result<String> {
+    wait_until(&format!("a log line with {words:?}"), SESSION, || {
+        let log = process.log();
+        let found = log.lines().find(|line| words.iter().all(|word| line.to_lowercase().contains(word)));
+        found.map(str::to_owned).context("no such line")
+    })
+}
