@@ -9,3 +9,5 @@ pub mod checked;
 pub mod kinds;
 pub mod kubernetes;
 pub mod store;
+
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

@@ -1,1 +1,71 @@
-fn main() {}
+//! `roadstead-speaker`: flags in, speaker built, waits for a signal. Decides nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use roadstead_api::store::{KubernetesStore, Store};
+use roadstead_speaker::picture::{MissingNode, Viewpoint};
+use roadstead_speaker::{Options, run};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Announces the addresses of a cluster's Services from one node, over BGP.
+///
+/// Runs on every node. It reads Services, EndpointSlices, AddressClaims, BGPPeers and Advertisements from the API server, and keeps
+/// the sessions of the peers that select its node. What it does stands in the NodeReport of the node's name
+/// (`kubectl get nodereports`).
+#[derive(Parser)]
+#[command(name = "roadstead-speaker", version)]
+struct Flags {
+    /// File that says how to reach the API server; by default KUBECONFIG, or the service account of the pod
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The node that this speaker speaks for
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node: String,
+
+    /// Where the Secrets that BGPPeers name are looked for
+    #[arg(long, value_name = "NAMESPACE", env = "ROADSTEAD_NAMESPACE", default_value = "roadstead-system")]
+    namespace: String,
+
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(long, value_name = "IP:PORT", env = "ROADSTEAD_METRICS_ADDRESS", default_value = "0.0.0.0:7473")]
+    metrics_address: SocketAddr,
+
+    /// The port on which peers with `listen` or `passive` are accepted
+    #[arg(long, value_name = "PORT", default_value_t = 179)]
+    listen_port: u16,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Flags { kubeconfig, node, namespace, metrics_address, listen_port } = Flags::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let viewpoint = Viewpoint { node, missing_node: MissingNode::Silent, namespace, redirect: None };
+    let options = Options { viewpoint, metrics_address: Some(metrics_address), listen_port };
+    match start(kubeconfig, options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(kubeconfig: Option<PathBuf>, options: Options) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let store = Store::Kubernetes(KubernetesStore::connect(kubeconfig, "roadstead-speaker").await?);
+    tracing::info!(node = options.viewpoint.node, version = env!("CARGO_PKG_VERSION"), "speaker starts");
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    run(store, options, shutdown).await?;
+    tracing::info!("speaker stopped; every session was closed");
+    Ok(())
+}

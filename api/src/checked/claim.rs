@@ -1,7 +1,7 @@
 //! Names of claims.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -17,6 +17,15 @@ impl ClaimName {
     /// The name as the API server has it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The single address that a claim of this name is for; `None` for a block, or for a name of nobody's making.
+    pub fn address(name: &str) -> Option<IpAddr> {
+        let address = match name.parse::<Ipv4Addr>() {
+            Ok(v4) => IpAddr::V4(v4),
+            Err(_) => IpAddr::V6(name.replace('-', ":").parse().ok()?),
+        };
+        (Self::from(address).as_str() == name).then_some(address)
     }
 }
 
@@ -62,5 +71,16 @@ mod tests {
         assert_eq!(name("10.64.0.0/26"), "10.64.0.0-26");
         assert_eq!(name("2001:db8:100::77/128"), "2001-0db8-0100-0000-0000-0000-0000-0077");
         assert_eq!(name("2001:db8::/64"), "2001-0db8-0000-0000-0000-0000-0000-0000-64");
+    }
+
+    #[test]
+    fn names_of_addresses_can_be_read_back() {
+        for address in ["203.0.113.77", "2001:db8:100::77", "::"] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(ClaimName::address(ClaimName::from(address).as_str()), Some(address));
+        }
+        for name in ["10.64.0.0-26", "2001-db8--1", "2001-0db8-0000-0000-0000-0000-0000-0000-64", "", "x"] {
+            assert_eq!(ClaimName::address(name), None, "{name}");
+        }
     }
 }

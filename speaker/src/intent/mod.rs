@@ -231,6 +231,12 @@ impl Intent {
             .collect()
     }
 
+    /// Everything that a peer is to be told, as of the last call of [`Intent::changes`].
+    pub fn routes(&self, peer: &PeerKey) -> BTreeMap<IpNet, Arc<RouteAttributes>> {
+        let prefixes: BTreeSet<IpNet> = self.advertisements.values().flat_map(|a| a.prefixes.keys().copied()).collect();
+        prefixes.into_iter().filter_map(|prefix| Some((prefix, self.route(peer, &prefix)?))).collect()
+    }
+
     /// How many distinct prefixes the node wants announced.
     pub fn prefix_count(&self) -> usize {
         let prefixes: BTreeSet<&IpNet> = self.advertisements.values().flat_map(|a| a.prefixes.keys()).collect();

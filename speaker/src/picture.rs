@@ -1,0 +1,295 @@
+//! The store as one node sees it: events go in, and out come the sessions that the node is to have and the routes that it wants told.
+//!
+//! Pure, like [`Intent`]: whoever has the events has the same picture. The speaker acts on it; the lab keeps one for each of its
+//! nodes, to know what its routers have to learn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use roadstead_api::checked::{
+    Advertisement, ClaimName, Invalid, Labels, Peer, ServiceKey, TrafficPolicy, asn, status_addresses,
+};
+use roadstead_api::kinds::{AddressClaim, BgpPeer, ClusterNetwork};
+use roadstead_api::kubernetes::{EndpointSlice, Node, Secret, Service};
+use roadstead_api::store::{Event, Kind, Object, ObjectKey, Watch};
+use roadstead_bgp::{PeerConfig, PeerKey};
+
+use crate::intent::{ClaimView, EndpointState, Intent, ServiceView, SliceEndpoints};
+use crate::node::LocalNode;
+use crate::session::{Redirect, Refusal, Surroundings};
+
+/// What to do while there is no Node object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingNode {
+    /// Announce nothing: in a cluster the node is not part of it.
+    Silent,
+    /// Speak for a node without labels: on a single machine nobody writes a Node.
+    Implied,
+}
+
+/// Whose picture it is.
+#[derive(Clone)]
+pub struct Viewpoint {
+    /// The node.
+    pub node: String,
+    /// What to do while there is no Node object of that name.
+    pub missing_node: MissingNode,
+    /// Where the Secrets of the sessions are.
+    pub namespace: String,
+    /// Leads all sessions elsewhere.
+    pub redirect: Option<Redirect>,
+}
+
+impl Viewpoint {
+    /// What has to be watched to have the picture.
+    pub fn watches(&self) -> Vec<Watch> {
+        vec![
+            Watch::all(Kind::AddressPool),
+            Watch::all(Kind::AddressClaim),
+            Watch::all(Kind::BgpPeer),
+            Watch::all(Kind::Advertisement),
+            Watch::all(Kind::ClusterNetwork),
+            Watch::all(Kind::Service),
+            Watch::all(Kind::EndpointSlice),
+            Watch::one(Kind::Node, &self.node),
+            Watch::namespace(Kind::Secret, &self.namespace),
+        ]
+    }
+}
+
+/// The picture; see the module's essay.
+pub struct Picture {
+    viewpoint: Viewpoint,
+    unsynced: BTreeSet<Kind>,
+    intent: Intent,
+    node: Option<LocalNode>,
+    cluster_asn: Option<u32>,
+    peers: BTreeMap<String, Peer>,
+    secrets: BTreeMap<String, Arc<Secret>>,
+    /// The Service of each slice, by namespace and name: an event of its deletion does not say.
+    slices: BTreeMap<(String, String), ServiceKey>,
+    sessions_are_stale: bool,
+}
+
+/// The sessions that a node is to have.
+#[derive(Default)]
+pub struct Sessions {
+    /// With the peer's labels.
+    pub wanted: BTreeMap<PeerKey, (PeerConfig, Labels)>,
+    /// Peers that select the node and can have no session; with their address.
+    pub refused: BTreeMap<PeerKey, (String, Refusal)>,
+}
+
+impl Picture {
+    /// Nothing is known as yet.
+    pub fn new(viewpoint: Viewpoint) -> Self {
+        let unsynced = viewpoint.watches().into_iter().map(|watch| watch.kind).collect();
+        let mut picture = Self {
+            viewpoint,
+            unsynced,
+            intent: Intent::default(),
+            node: None,
+            cluster_asn: None,
+            peers: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            sessions_are_stale: true,
+        };
+        picture.set_node(None);
+        picture
+    }
+
+    /// Takes an event in. What is wrong with an object is returned; its last good version stays in force.
+    pub fn handle(&mut self, event: Event) -> Result<(), Vec<Invalid>> {
+        match event {
+            Event::Synced(kind) => {
+                self.unsynced.remove(&kind);
+            }
+            Event::Applied(object) => self.apply(object)?,
+            Event::Deleted(key, _) => self.delete(key),
+        }
+        Ok(())
+    }
+
+    /// The kinds that are not complete yet; nothing should be acted on before there are none.
+    pub fn unsynced(&self) -> &BTreeSet<Kind> {
+        &self.unsynced
+    }
+
+    /// The node itself.
+    pub fn node(&self) -> Option<&LocalNode> {
+        self.node.as_ref()
+    }
+
+    /// What the node wants told.
+    pub fn intent(&mut self) -> &mut Intent {
+        &mut self.intent
+    }
+
+    /// Whether [`Picture::sessions`] may have changed since this was last asked.
+    pub fn take_stale_sessions(&mut self) -> bool {
+        std::mem::take(&mut self.sessions_are_stale)
+    }
+
+    /// The sessions with all peers that select this node.
+    pub fn sessions(&self) -> Sessions {
+        let mut sessions = Sessions::default();
+        let Some(node) = &self.node else { return sessions };
+        let surroundings = Surroundings {
+            node,
+            cluster_asn: self.cluster_asn,
+            secret_namespace: &self.viewpoint.namespace,
+            secrets: &self.secrets,
+            redirect: self.viewpoint.redirect.as_ref(),
+        };
+        for peer in self.peers.values().filter(|peer| surroundings.selects(peer)) {
+            let key = PeerKey::from(peer.name.as_str());
+            match surroundings.session(peer) {
+                Ok(config) => {
+                    sessions.wanted.insert(key, (config, peer.labels.clone()));
+                }
+                Err(refusal) => {
+                    sessions.refused.insert(key, (peer.remote.ip().to_string(), refusal));
+                }
+            }
+        }
+        sessions
+    }
+
+    fn apply(&mut self, object: Object) -> Result<(), Vec<Invalid>> {
+        match object {
+            Object::Node(node) => self.set_node(Some(&node)),
+            Object::Secret(secret) => {
+                self.secrets.insert(secret.metadata.name.clone().unwrap_or_default(), secret);
+                self.sessions_are_stale = true;
+            }
+            Object::ClusterNetwork(network) => self.set_cluster_network(Some(&network)),
+            Object::BgpPeer(raw) => self.set_peer(&raw)?,
+            Object::Advertisement(raw) => {
+                let advertisement = Advertisement::check(&raw)?;
+                let name = advertisement.name.clone();
+                self.intent.set_advertisement(&name, Some(advertisement));
+            }
+            Object::AddressPool(pool) => {
+                let labels = pool.metadata.labels.clone().unwrap_or_default();
+                self.intent.set_pool(pool.metadata.name.as_deref().unwrap_or_default(), Some(labels));
+            }
+            Object::AddressClaim(claim) => {
+                if let Some(address) = claim.metadata.name.as_deref().and_then(ClaimName::address) {
+                    self.intent.set_claim(address, Some(claim_view(&claim)));
+                }
+            }
+            Object::Service(service) => self.intent.set_service(ServiceKey::from(&*service), service_view(&service)),
+            Object::EndpointSlice(slice) => self.set_slice(&slice),
+            // Not watched.
+            Object::Namespace(_) | Object::NodeReport(_) => {}
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, key: ObjectKey) {
+        match key.kind {
+            Kind::Node => self.set_node(None),
+            Kind::Secret => {
+                self.secrets.remove(&key.name);
+                self.sessions_are_stale = true;
+            }
+            Kind::ClusterNetwork => self.set_cluster_network(None),
+            Kind::BgpPeer => {
+                self.peers.remove(&key.name);
+                self.sessions_are_stale = true;
+            }
+            Kind::Advertisement => self.intent.set_advertisement(&key.name, None),
+            Kind::AddressPool => self.intent.set_pool(&key.name, None),
+            Kind::AddressClaim => {
+                if let Some(address) = ClaimName::address(&key.name) {
+                    self.intent.set_claim(address, None);
+                }
+            }
+            Kind::Service => {
+                self.intent.set_service(ServiceKey { namespace: key.namespace, name: key.name }, None);
+            }
+            Kind::EndpointSlice => {
+                let name = key.name.clone();
+                if let Some(service) = self.slices.remove(&(key.namespace, key.name)) {
+                    self.intent.set_slice(service, &name, None);
+                }
+            }
+            Kind::Namespace | Kind::NodeReport => {}
+        }
+    }
+
+    fn set_node(&mut self, raw: Option<&Node>) {
+        let node = match (raw, self.viewpoint.missing_node) {
+            (Some(raw), _) => Some(LocalNode::new(raw)),
+            (None, MissingNode::Implied) => Some(LocalNode::implied(&self.viewpoint.node)),
+            (None, MissingNode::Silent) => None,
+        };
+        if node == self.node {
+            return;
+        }
+        self.intent.set_node(node.as_ref().map(LocalNode::view));
+        self.node = node;
+        self.sessions_are_stale = true;
+    }
+
+    fn set_cluster_network(&mut self, raw: Option<&ClusterNetwork>) {
+        if raw.is_some_and(|raw| raw.metadata.name.as_deref() != Some("default")) {
+            return;
+        }
+        // An ASN that nobody may have is refused by the schema; what comes past it counts as none, and the peers say so.
+        self.cluster_asn = raw.and_then(|raw| raw.spec.asn).and_then(|number| asn(number).ok());
+        self.sessions_are_stale = true;
+    }
+
+    fn set_peer(&mut self, raw: &BgpPeer) -> Result<(), Vec<Invalid>> {
+        let peer = Peer::check(raw)?;
+        self.peers.insert(peer.name.clone(), peer);
+        self.sessions_are_stale = true;
+        Ok(())
+    }
+
+    fn set_slice(&mut self, raw: &EndpointSlice) {
+        let namespace = raw.metadata.namespace.clone().unwrap_or_default();
+        let slice = raw.metadata.name.clone().unwrap_or_default();
+        let id = (namespace.clone(), slice.clone());
+        let service = raw.service_name().map(|name| ServiceKey { namespace, name: name.to_owned() });
+        let before = match &service {
+            Some(service) => self.slices.insert(id, service.clone()),
+            None => self.slices.remove(&id),
+        };
+        if let Some(before) = before.filter(|before| Some(before) != service.as_ref()) {
+            self.intent.set_slice(before, &slice, None);
+        }
+        if let Some(service) = service {
+            let endpoints = raw.endpoints.iter().map(|endpoint| {
+                let c = endpoint.conditions;
+                (endpoint.node_name.as_deref(), EndpointState::from_conditions(c.ready, c.serving, c.terminating))
+            });
+            self.intent.set_slice(service, &slice, Some(SliceEndpoints::count(endpoints, &self.viewpoint.node)));
+        }
+    }
+}
+
+/// A Service of type LoadBalancer. Only what announcements depend on is read, so that a mistake elsewhere in the object withdraws
+/// nothing.
+fn service_view(raw: &Service) -> Option<ServiceView> {
+    if raw.spec.type_.as_deref() != Some("LoadBalancer") {
+        return None;
+    }
+    let traffic_policy = match raw.spec.external_traffic_policy.as_deref() {
+        Some("Local") => TrafficPolicy::Local,
+        _ => TrafficPolicy::Cluster,
+    };
+    Some(ServiceView {
+        uid: raw.metadata.uid.clone().unwrap_or_default(),
+        labels: raw.metadata.labels.clone().unwrap_or_default(),
+        traffic_policy,
+        addresses: status_addresses(raw),
+    })
+}
+
+fn claim_view(raw: &AddressClaim) -> ClaimView {
+    let owners = raw.spec.owners.iter().map(|owner| owner.uid.clone()).collect();
+    ClaimView { pool: raw.spec.pool.0.clone(), owners }
+}

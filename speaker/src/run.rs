@@ -1,0 +1,259 @@
+//! The speaker's one task: store events go into the [`Picture`], what changes goes to the engine.
+//!
+//! ```text
+//!  store events --> [ Picture: sessions, Intent ]--- set / remove, route changes --> engine (bgp::driver) <--> routers
+//!                                                          NodeReport, metrics <--- events, status --'
+//! ```
+//!
+//! Nothing is told to a router before every store has synced: half a picture would withdraw what the other half wants. From then
+//! on every batch of events is acted on at once; there is no timer between an event and the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use roadstead_api::OwnerReference;
+use roadstead_api::kinds::NodeReport;
+use roadstead_api::store::{Event, Store};
+use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle};
+use roadstead_bgp::{self as bgp, PeerConfig, PeerKey};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::http::{self, Telemetry};
+use crate::node::LocalNode;
+use crate::picture::{Picture, Sessions, Viewpoint};
+use crate::report::{self, Moment};
+use crate::session::Refusal;
+
+/// How a speaker is to run.
+#[derive(Clone)]
+pub struct Options {
+    /// For which node, and how it sees the store.
+    pub viewpoint: Viewpoint,
+    /// Where `/metrics`, `/livez` and `/readyz` are served; `None`: nowhere.
+    pub metrics_address: Option<SocketAddr>,
+    /// The port that passive and listening peers are accepted on.
+    pub listen_port: u16,
+}
+
+/// Why a speaker could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The engine could not start.
+    #[error("the BGP engine cannot start: {0}")]
+    Engine(#[source] std::io::Error),
+    /// The metrics address could not be bound.
+    #[error("cannot listen on {address} for metrics and probes: {source}; choose another with --metrics-address")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The engine ended by itself.
+    #[error(transparent)]
+    Stopped(#[from] driver::Stopped),
+}
+
+/// Changes are collected for so long before a report is written, so that a burst costs one write.
+const REPORT_DELAY: Duration = Duration::from_secs(1);
+/// A report is written at least so often: its silence means that nobody knows.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Events taken at once. A burst of them becomes few, well-packed UPDATEs.
+const BATCH: usize = 512;
+
+/// Runs until `shutdown` ends; then every session is closed with Cease.
+pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    let metrics_listener = match options.metrics_address {
+        None => None,
+        Some(address) => Some(http::bind(address).await.map_err(|source| RunError::Metrics { address, source })?),
+    };
+    let config = DriverConfig { listen: Vec::new(), seed: seed() };
+    let (engine, engine_events) = Driver::start(config).await.map_err(RunError::Engine)?;
+    let telemetry = Telemetry::new(engine.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(listener) = metrics_listener {
+        tasks.spawn(http::serve(listener, telemetry.clone()));
+    }
+    let (reports, report_inbox) = watch::channel(None);
+    tasks.spawn(write_reports(store.clone(), report_inbox));
+    let events = store.watch(options.viewpoint.watches());
+    let farewell = format!("the speaker of node {} stops", options.viewpoint.node);
+    let mut speaker = Speaker {
+        picture: Picture::new(options.viewpoint),
+        engine: engine.clone(),
+        telemetry,
+        reports,
+        sessions: BTreeMap::new(),
+        refused: BTreeMap::new(),
+        listen_port: options.listen_port,
+    };
+    tokio::select! {
+        result = speaker.run(events, engine_events) => result?,
+        () = shutdown => {}
+    }
+    engine.shutdown(&farewell).await;
+    Ok(())
+}
+
+struct Speaker {
+    picture: Picture,
+    engine: Handle,
+    telemetry: Telemetry,
+    reports: watch::Sender<Option<NodeReport>>,
+    listen_port: u16,
+    /// The sessions that the engine was given.
+    sessions: BTreeMap<PeerKey, PeerConfig>,
+    /// Peers that select this node and have no session; with their address.
+    refused: BTreeMap<PeerKey, (String, Refusal)>,
+}
+
+impl Speaker {
+    async fn run(
+        &mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut engine_events: EventReceiver,
+    ) -> Result<(), RunError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut next_report = Instant::now() + REPORT_DELAY;
+        loop {
+            tokio::select! {
+                count = events.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        // A store's stream never ends by itself; if it did, the sessions would be worth more than an exit.
+                        std::future::pending::<()>().await;
+                    }
+                    for event in batch.drain(..) {
+                        for invalid in self.picture.handle(event).err().unwrap_or_default() {
+                            tracing::warn!("{invalid}; its last good version stays in force");
+                        }
+                    }
+                    self.act().await?;
+                    next_report = next_report.min(Instant::now() + REPORT_DELAY);
+                }
+                event = engine_events.recv() => {
+                    log(&event.ok_or(driver::Stopped)?);
+                    next_report = next_report.min(Instant::now() + REPORT_DELAY);
+                }
+                () = tokio::time::sleep_until(next_report) => {
+                    self.report().await?;
+                    next_report = Instant::now() + HEARTBEAT;
+                }
+            }
+        }
+    }
+
+    /// Tells the engine what changed.
+    async fn act(&mut self) -> Result<(), RunError> {
+        if !self.picture.unsynced().is_empty() {
+            return Ok(());
+        }
+        let new_sessions = if self.picture.take_stale_sessions() { self.renew_sessions().await? } else { Vec::new() };
+        for (peer, changes) in self.picture.intent().changes() {
+            self.engine.update_routes(peer, changes).await?;
+        }
+        for peer in new_sessions {
+            self.engine.initial_set_complete(peer).await?;
+        }
+        self.telemetry.set_ready();
+        Ok(())
+    }
+
+    /// Brings the engine's sessions up to date with the picture. Returns those that are new.
+    async fn renew_sessions(&mut self) -> Result<Vec<PeerKey>, RunError> {
+        let Sessions { wanted, refused } = self.picture.sessions();
+        for (key, (_, refusal)) in &refused {
+            if self.refused.get(key).map(|(_, before)| before) != Some(refusal) {
+                tracing::warn!("BGPPeer {key}: no session: {refusal}");
+            }
+        }
+        self.refused = refused;
+        let gone: Vec<PeerKey> = self.sessions.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        for key in gone {
+            tracing::info!(peer = %key, "session removed");
+            self.sessions.remove(&key);
+            self.picture.intent().remove_peer(&key);
+            self.engine.remove_peer(key).await?;
+        }
+        let mut new_sessions = Vec::new();
+        for (key, (config, labels)) in wanted {
+            if self.sessions.get(&key) != Some(&config) {
+                match self.engine.set_peer(key.clone(), config.clone()).await {
+                    Ok(()) => {}
+                    Err(driver::SetPeerError::Stopped(stopped)) => return Err(stopped.into()),
+                    // Checked before, by the same function; said all the same, so that it could never be silent.
+                    Err(driver::SetPeerError::Config(error)) => tracing::error!(peer = %key, %error, "session refused"),
+                }
+                if self.sessions.insert(key.clone(), config).is_none() {
+                    tracing::info!(peer = %key, "session added");
+                    new_sessions.push(key.clone());
+                }
+            }
+            self.picture.intent().set_peer(key, labels);
+        }
+        Ok(new_sessions)
+    }
+
+    async fn report(&mut self) -> Result<(), RunError> {
+        let waiting: BTreeSet<&str> = self.picture.unsynced().iter().map(|kind| kind.as_str()).collect();
+        if !waiting.is_empty() {
+            tracing::warn!(?waiting, "nothing is announced before every store has synced");
+            return Ok(());
+        }
+        let prefixes = self.picture.intent().prefix_count();
+        self.telemetry.set_prefixes(prefixes);
+        let Some(node) = self.picture.node() else { return Ok(()) };
+        let sessions = self.engine.status().await?;
+        let mut report = report::node_report(node, Moment::now(), prefixes, &sessions, &self.refused);
+        report.metadata.owner_references = owner_reference(node).map(|owner| vec![owner]);
+        self.reports.send_replace(Some(report));
+        Ok(())
+    }
+}
+
+/// Writes the newest report whenever it has news, or as a heartbeat. A slow store delays reports and nothing else.
+async fn write_reports(store: Store, mut inbox: watch::Receiver<Option<NodeReport>>) {
+    let mut written: Option<(NodeReport, Instant)> = None;
+    while inbox.changed().await.is_ok() {
+        let Some(report) = inbox.borrow_and_update().clone() else { continue };
+        let is_news = written
+            .as_ref()
+            .is_none_or(|(before, at)| !report::same_news(before, &report) || at.elapsed() >= HEARTBEAT - REPORT_DELAY);
+        if !is_news {
+            continue;
+        }
+        match store.write_node_report(&report).await {
+            Ok(()) => written = Some((report, Instant::now())),
+            Err(error) => tracing::warn!(%error, "the node's report could not be written; the next one will be tried"),
+        }
+    }
+}
+
+/// The report goes when its Node goes.
+fn owner_reference(node: &LocalNode) -> Option<OwnerReference> {
+    let (api_version, kind) = ("v1".to_owned(), "Node".to_owned());
+    let exists = !node.uid.is_empty();
+    exists.then(|| OwnerReference {
+        api_version,
+        kind,
+        name: node.name.clone(),
+        uid: node.uid.clone(),
+        ..OwnerReference::default()
+    })
+}
+
+fn log(event: &bgp::Event) {
+    match event {
+        bgp::Event::SessionUp { peer } => tracing::info!(%peer, "session established"),
+        bgp::Event::SessionDown { peer, reason } => tracing::warn!(%peer, "session down: {reason}"),
+        bgp::Event::RoutesChanged => {}
+        bgp::Event::Missed { events } => tracing::warn!(events, "session events were missed"),
+    }
+}
+
+/// The seed of the engine's jitter: nodes that restart together must not dial together.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

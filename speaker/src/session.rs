@@ -1,0 +1,186 @@
+//! From a `BGPPeer` to the session that this node has with it, or the reason why it has none.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use roadstead_api::checked::{self, Peer, SecretKey, TransportMode};
+use roadstead_api::kubernetes::Secret;
+use roadstead_bgp as bgp;
+use roadstead_bgp::{Asn, Connect, ImportPolicy, NextHops, Password, PeerConfig};
+
+use crate::node::LocalNode;
+
+/// Why a peer that selects this node has no session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody says which ASN is ours.
+    #[error("no ASN of ours: give spec.localASN, or spec.asn in the ClusterNetwork default")]
+    NoLocalAsn,
+    /// The password's Secret is missing. Without it the session would be unsigned, so it stays down.
+    #[error("Secret {namespace}/{name} does not exist: the session stays down until it does")]
+    NoSecret {
+        /// Where it is looked for.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The Secret holds no password.
+    #[error("Secret {namespace}/{name} has no text under the key \"password\": the session stays down until it has")]
+    NoPassword {
+        /// Where it is.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The engine cannot run the session.
+    #[error(transparent)]
+    Config(#[from] bgp::ConfigError),
+}
+
+/// All that a session depends on besides its peer.
+pub struct Surroundings<'a> {
+    /// This node.
+    pub node: &'a LocalNode,
+    /// The ClusterNetwork's ASN.
+    pub cluster_asn: Option<u32>,
+    /// Where passwords are looked for.
+    pub secret_namespace: &'a str,
+    /// The Secrets there.
+    pub secrets: &'a BTreeMap<String, Arc<Secret>>,
+    /// Where sessions really lead.
+    pub redirect: Option<&'a Redirect>,
+}
+
+/// Leads every session to another place than its `BGPPeer` says, for a rehearsal of real manifests where their routers are not.
+#[derive(Clone)]
+pub struct Redirect {
+    /// Where the sessions of this node start.
+    pub source: IpAddr,
+    /// The stand-in of each peer's router, by the peer's name.
+    pub router: Arc<dyn Fn(&str) -> SocketAddr + Send + Sync>,
+}
+
+impl Surroundings<'_> {
+    /// Whether this node speaks to the peer at all.
+    pub fn selects(&self, peer: &Peer) -> bool {
+        peer.node_selector.as_ref().is_none_or(|selector| selector.matches(&self.node.labels))
+    }
+
+    /// The session with a peer.
+    pub fn session(&self, peer: &Peer) -> Result<PeerConfig, Refusal> {
+        let local_asn = peer.local_asn.or(self.cluster_asn).map(Asn).ok_or(Refusal::NoLocalAsn)?;
+        let peer_asn = match peer.peer_asn {
+            checked::PeerAsn::Exactly(asn) => bgp::PeerAsn::Exactly(Asn(asn)),
+            checked::PeerAsn::Internal => bgp::PeerAsn::Internal,
+            checked::PeerAsn::External => bgp::PeerAsn::External,
+        };
+        let router_id = peer.router_id.unwrap_or_else(|| self.node.router_id());
+        let mut config = PeerConfig::new(local_asn, peer_asn, router_id, peer.remote);
+        config.hold_time = peer.hold_time;
+        config.keepalive = peer.keepalive;
+        config.connect_retry = peer.connect_retry;
+        config.families = peer.families.iter().copied().map(family).collect();
+        config.next_hops = NextHops { ipv4: peer.next_hop_ipv4, ipv6: peer.next_hop_ipv6 };
+        config.fallback_next_hops = NextHops { ipv4: self.node.ipv4, ipv6: self.node.ipv6 };
+        config.import = import(&peer.import);
+        config.connect = match peer.mode {
+            TransportMode::Dial => Connect::Dial,
+            TransportMode::Both => Connect::Both,
+            TransportMode::Passive => Connect::Passive,
+        };
+        config.transport.source = peer.source_address;
+        config.transport.source_interface = peer.source_interface.clone();
+        config.transport.ttl = match peer.ttl {
+            checked::Ttl::Default => bgp::Ttl::Default,
+            checked::Ttl::Multihop(ttl) => bgp::Ttl::Multihop(ttl),
+            checked::Ttl::Security { hops } => bgp::Ttl::Security { hops },
+        };
+        config.transport.password = peer.password.as_ref().map(|key| self.password(key)).transpose()?;
+        if let Some(redirect) = self.redirect {
+            self.redirect(&mut config, &peer.name, redirect);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn password(&self, key: &SecretKey) -> Result<Password, Refusal> {
+        let (namespace, name) = (self.secret_namespace.to_owned(), key.name.clone());
+        let Some(secret) = self.secrets.get(&key.name) else { return Err(Refusal::NoSecret { namespace, name }) };
+        let password = secret.value(SecretKey::KEY).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        match password {
+            Some(password) if !password.is_empty() => Ok(Password::new(password)),
+            _ => Err(Refusal::NoPassword { namespace, name }),
+        }
+    }
+
+    /// Keeps what the routes say and changes where the bytes go: next hops become the node's own addresses, as they would be.
+    fn redirect(&self, config: &mut PeerConfig, peer: &str, redirect: &Redirect) {
+        config.next_hops.ipv4 = config.next_hops.ipv4.or(self.node.ipv4);
+        config.next_hops.ipv6 = config.next_hops.ipv6.or(self.node.ipv6);
+        config.connect = Connect::Dial;
+        config.connect_retry = Duration::from_millis(250);
+        config.transport.remote = (redirect.router)(peer);
+        config.transport.source = Some(redirect.source);
+        config.transport.source_interface = None;
+        config.transport.ttl = bgp::Ttl::Default;
+    }
+}
+
+fn family(family: checked::Family) -> bgp::Family {
+    match family {
+        checked::Family::Ipv4Unicast => bgp::Family::Ipv4Unicast,
+        checked::Family::Ipv6Unicast => bgp::Family::Ipv6Unicast,
+    }
+}
+
+fn import(import: &checked::Import) -> ImportPolicy {
+    let rule =
+        |rule: &checked::PrefixRule| bgp::PrefixRule { prefix: rule.prefix, ge: Some(rule.ge), le: Some(rule.le) };
+    let accept = import.accept.iter().map(rule).collect();
+    ImportPolicy { accept, max_prefixes: import.max_prefixes, ..ImportPolicy::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roadstead_api::kinds::BgpPeer;
+
+    fn peer(spec: &str) -> Peer {
+        Peer::check(&BgpPeer::new("tor-a", serde_json::from_str(spec).unwrap())).unwrap()
+    }
+
+    fn secret(json: &str) -> BTreeMap<String, Arc<Secret>> {
+        BTreeMap::from([("tor-a".to_owned(), Arc::new(serde_json::from_str(json).unwrap()))])
+    }
+
+    #[track_caller]
+    fn check(spec: &str, secrets: &BTreeMap<String, Arc<Secret>>, expected: Result<(), &str>) {
+        let node = LocalNode::implied("n");
+        let surroundings = Surroundings {
+            node: &node,
+            cluster_asn: None,
+            secret_namespace: "roadstead-system",
+            secrets,
+            redirect: None,
+        };
+        match (surroundings.session(&peer(spec)), expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(refusal), Err(part)) => assert!(refusal.to_string().contains(part), "{refusal}"),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_as_asked_stays_down_and_says_why() {
+        let none = BTreeMap::new();
+        check(r#"{"address":"192.0.2.1","peerASN":64512,"localASN":64500}"#, &none, Ok(()));
+        check(r#"{"address":"192.0.2.1","peerASN":64512}"#, &none, Err("spec.asn in the ClusterNetwork default"));
+        let signed = r#"{"address":"192.0.2.1","peerASN":64512,"localASN":64500,"passwordSecret":{"name":"tor-a"}}"#;
+        check(signed, &none, Err("Secret roadstead-system/tor-a does not exist"));
+        check(signed, &secret(r#"{"data":{"key":"eA=="}}"#), Err("has no text under the key \"password\""));
+        check(signed, &secret(r#"{"stringData":{"password":"s3cret"}}"#), Ok(()));
+        check(signed, &secret(r#"{"data":{"password":"czNjcmV0"}}"#), Ok(()));
+    }
+}
