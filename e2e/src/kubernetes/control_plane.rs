@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::tool;
 use crate::network::Namespace;
 use crate::process::Process;
+use crate::product;
 use crate::run::{output_of, run};
 use crate::scene::Scene;
 use crate::wait::wait_until;
@@ -148,6 +149,17 @@ impl ControlPlane {
             .arg(&self.directory);
         self._controllers.push(Process::start(scene, "kube-controller-manager", &manager)?);
         self._controllers.push(Process::start(scene, "kube-scheduler", &scheduler)?);
+        Ok(())
+    }
+
+    /// Installs our kinds, as `roadstead crds` prints them, and waits until each is served.
+    pub fn serve_our_kinds(&self) -> Result<()> {
+        let crds = output_of(product::command("roadstead", None)?.arg("crds"))?;
+        let applied = self.apply(&crds)?;
+        // Each line reads `customresourcedefinition.apiextensions.k8s.io/addresspools.roadstead.dev created`.
+        for name in applied.lines().filter_map(|line| line.split_whitespace().next()) {
+            self.kubectl(&format!("wait --for=condition=Established --timeout=30s {name}"))?;
+        }
         Ok(())
     }
 

@@ -1,0 +1,232 @@
+//! Controller and speakers at a real API server, each under the rights that the chart gives it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use roadstead_e2e::kubernetes::{Chart, ControlPlane, User};
+use roadstead_e2e::network::{Fabric, Namespace};
+use roadstead_e2e::routers::{Frr, Neighbor, Router, RouterConfig};
+use roadstead_e2e::{Process, Scene, product, scene, wait_until};
+use serde_json::Value;
+
+/// A component starts, lists everything, and acts.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// An API server that serves our kinds, on a machine of its own.
+fn start_plane(scene: &Scene, machine: &Namespace) -> Result<ControlPlane> {
+    let plane = ControlPlane::start(scene, Some(machine), "10.99.0.100", &[])?;
+    plane.serve_our_kinds()?;
+    plane.kubectl("create namespace roadstead-system")?;
+    scene.step("our kinds are served");
+    Ok(plane)
+}
+
+const CONFIGURATION: &str = "
+apiVersion: roadstead.dev/v1alpha1
+kind: ClusterNetwork
+metadata: {name: default}
+spec: {asn: 64500}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: AddressPool
+metadata: {name: public}
+spec: {addresses: [203.0.113.10-203.0.113.20, \"2001:db8:100::10-2001:db8:100::20\"]}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: BGPPeer
+metadata: {name: router}
+spec: {peerASN: 64512, address: 10.99.0.1, timers: {connectRetrySeconds: 1}, passwordSecret: {name: router}}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: Advertisement
+metadata: {name: all}
+spec: {from: [{loadBalancers: {}}], attributes: {communities: [\"64500:100\"], largeCommunities: [\"64500:1:7\"]}}
+";
+
+const SECRET: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: router, namespace: roadstead-system}
+type: kubernetes.io/basic-auth
+stringData: {username: bgp, password: s3cret}
+";
+
+/// Services without selectors, so that nobody but the test writes their slices.
+fn service(name: &str, annotations: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, annotations: {{{annotations}}}}}
+spec: {{type: LoadBalancer, externalTrafficPolicy: Local, ipFamilyPolicy: SingleStack, ipFamilies: [IPv4], ports: [{{port: 80}}]}}
+"
+    )
+}
+
+fn slice(service: &str, endpoints: &[(&str, bool)]) -> String {
+    let endpoints: Vec<String> = endpoints
+        .iter()
+        .enumerate()
+        .map(|(index, (node, ready))| {
+            format!("{{addresses: [10.88.{index}.5], nodeName: {node}, conditions: {{ready: {ready}}}}}")
+        })
+        .collect();
+    format!(
+        "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {service}-hand, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+endpoints: [{}]
+ports: [{{port: 8080}}]
+",
+        endpoints.join(", ")
+    )
+}
+
+fn address_of(plane: &ControlPlane, service: &str) -> Result<String> {
+    let object = plane.get(&format!("service {service}"))?;
+    let address = object.pointer("/status/loadBalancer/ingress/0/ip").and_then(Value::as_str);
+    Ok(address.with_context(|| format!("{service} has no address"))?.to_owned())
+}
+
+fn claims(plane: &ControlPlane) -> Result<BTreeSet<String>> {
+    let list = plane.get("addressclaims")?;
+    let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    Ok(items.iter().filter_map(|item| item.pointer("/metadata/name")?.as_str().map(str::to_owned)).collect())
+}
+
+#[test]
+fn services_become_routes_under_the_charts_rights() -> Result<()> {
+    scene("Services become routes under the chart's rights", |scene| {
+        let fabric = Fabric::new(scene, "switch")?;
+        let control = fabric.machine(scene, "control", &["10.99.0.100/24"])?;
+        let router = fabric.machine(scene, "router", &["10.99.0.1/24"])?;
+        let nodes = [("node-1", "10.99.0.11"), ("node-2", "10.99.0.12")];
+        let plane = start_plane(scene, &control)?;
+        plane.apply(&Chart::render()?.rights())?;
+        let mut machines = Vec::new();
+        let mut neighbors = Vec::new();
+        for (name, address) in nodes {
+            plane.make_node(name, &[address])?;
+            machines.push(fabric.machine(scene, name, &[&format!("{address}/24")])?);
+            neighbors.push(Neighbor::new(address, 64500)?.with_password("s3cret"));
+        }
+        let addresses: Vec<IpAddr> = neighbors.iter().map(|neighbor| neighbor.address).collect();
+        let frr = Frr::start(scene, &router, &RouterConfig { asn: 64512, router_id: "10.99.0.1", neighbors })?;
+        plane.apply(CONFIGURATION)?;
+
+        let controller = start_controller(scene, &plane, &control)?;
+        let mut speakers = Vec::new();
+        for ((name, _), machine) in nodes.iter().zip(&machines) {
+            let mut command = product::command("roadstead-speaker", Some(machine))?;
+            command.arg("--kubeconfig").arg(plane.kubeconfig(User::SPEAKER)).args(["--node", name]);
+            speakers.push(Process::start(scene, &format!("speaker-{name}"), &command)?);
+        }
+
+        // A missing Secret keeps the session down, and the peer's condition says so.
+        wait_until("the condition that names the missing Secret", SETTLED, || {
+            let peer = plane.get("bgppeer router")?;
+            let said = peer.pointer("/status/conditions").map(ToString::to_string).unwrap_or_default();
+            ensure!(said.contains("Secret") && said.contains("roadstead-system/router"), "conditions: {said}");
+            Ok(())
+        })?;
+        plane.apply(SECRET)?;
+        for address in &addresses {
+            wait_until("the sessions", SETTLED, || frr.ensure_established(*address))?;
+        }
+        scene.step("sessions are up, with the Secret's password");
+
+        plane.apply(&(service("web", "") + &slice("web", &[("node-1", true), ("node-2", true)])))?;
+        plane.apply(
+            &(service("fixed", "roadstead.dev/addresses: 203.0.113.15") + &slice("fixed", &[("node-2", true)])),
+        )?;
+        let web = wait_until("an address for web", SETTLED, || address_of(&plane, "web"))?;
+        let fixed = wait_until("an address for fixed", SETTLED, || address_of(&plane, "fixed"))?;
+        ensure!(fixed == "203.0.113.15", "fixed asked for 203.0.113.15 and got {fixed}");
+        let (web_route, fixed_route) = (format!("{web}/32"), format!("{fixed}/32"));
+        wait_until("web from both nodes", SETTLED, || frr.ensure_next_hops(&web_route, &["10.99.0.11", "10.99.0.12"]))?;
+        wait_until("fixed from node-2", SETTLED, || frr.ensure_next_hops(&fixed_route, &["10.99.0.12"]))?;
+        let path = frr.paths(&web_route)?.remove(0);
+        ensure!(path.communities.contains("64500:100") && path.large_communities.contains("64500:1:7"), "{path:?}");
+        ensure!(claims(&plane)? == BTreeSet::from([web.clone(), fixed.clone()]), "claims: {:?}", claims(&plane)?);
+        scene.step("two Services, two addresses, two claims, next hops where the endpoints are");
+
+        plane.apply(&slice("web", &[("node-1", true), ("node-2", false)]))?;
+        wait_until("web from node-1 alone", SETTLED, || frr.ensure_next_hops(&web_route, &["10.99.0.11"]))?;
+        scene.step("an endpoint that is not ready withdraws its node");
+
+        controller.terminate(product::GRACE)?;
+        // What a restart must not do: hand the free, lower address to somebody who has one.
+        let _controller = start_controller(scene, &plane, &control)?;
+        plane.apply(&service("later", ""))?;
+        let later = wait_until("an address for later", SETTLED, || address_of(&plane, "later"))?;
+        ensure!(later != web && later != fixed, "{later} has two owners");
+        ensure!(
+            address_of(&plane, "web")? == web && address_of(&plane, "fixed")? == fixed,
+            "a restart moved an address"
+        );
+        frr.ensure_next_hops(&web_route, &["10.99.0.11"])?;
+        scene.step("a restarted controller changes no address");
+
+        plane.kubectl("delete service web")?;
+        wait_until("the route to go", SETTLED, || frr.ensure_next_hops(&web_route, &[]))?;
+        wait_until("the claim to go", SETTLED, || {
+            let left = claims(&plane)?;
+            ensure!(left == BTreeSet::from([fixed.clone(), later.clone()]), "claims: {left:?}");
+            Ok(())
+        })?;
+        scene.step("a deleted Service leaves no route and no claim");
+
+        wait_until("the nodes' reports", SETTLED, || {
+            for (name, _) in nodes {
+                let report = plane.get(&format!("nodereport {name}"))?;
+                let state = report.pointer("/status/sessions/0/state").cloned().unwrap_or_default();
+                ensure!(state == "Established", "{name} reports {state}");
+            }
+            Ok(())
+        })?;
+        for speaker in &mut speakers {
+            speaker.ensure_running()?;
+        }
+        Ok(())
+    })
+}
+
+/// The roles are no more than what is used: what they do not need, they may not.
+#[test]
+fn the_charts_roles_are_narrow() -> Result<()> {
+    scene("the chart's roles are narrow", |scene| {
+        let fabric = Fabric::new(scene, "switch")?;
+        let plane = start_plane(scene, &fabric.machine(scene, "control", &["10.99.0.100/24"])?)?;
+        plane.apply(&Chart::render()?.rights())?;
+        for (user, question, expected) in [
+            (User::CONTROLLER, "create addressclaims.roadstead.dev", true),
+            (User::CONTROLLER, "patch services --subresource=status", true),
+            (User::CONTROLLER, "delete services", false),
+            (User::CONTROLLER, "get secrets --namespace kube-system", false),
+            (User::SPEAKER, "list services", true),
+            (User::SPEAKER, "watch endpointslices.discovery.k8s.io", true),
+            (User::SPEAKER, "get secrets --namespace roadstead-system", true),
+            (User::SPEAKER, "get secrets --namespace default", false),
+            (User::SPEAKER, "patch services --subresource=status", false),
+            (User::SPEAKER, "create pods", false),
+            (User::SPEAKER, "update addresspools.roadstead.dev", false),
+        ] {
+            let mut arguments = vec!["auth", "can-i"];
+            arguments.extend(question.split_whitespace());
+            // It answers by its exit status too, so "no" comes as an error.
+            let allowed = plane.kubectl_as(user, &arguments).is_ok();
+            ensure!(allowed == expected, "{} may {question}: {allowed}", user.name);
+        }
+        Ok(())
+    })
+}
+
+fn start_controller(scene: &Scene, plane: &ControlPlane, machine: &Namespace) -> Result<Process> {
+    let mut command = product::command("roadstead-controller", Some(machine))?;
+    command.arg("--kubeconfig").arg(plane.kubeconfig(User::CONTROLLER));
+    Process::start(scene, "controller", &command)
+}

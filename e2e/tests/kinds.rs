@@ -1,0 +1,240 @@
+//! Our kinds at a real API server: the samples are accepted, and what one object may not say is refused in words.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use roadstead_e2e::kubernetes::{ControlPlane, workspace};
+use roadstead_e2e::network::Fabric;
+use roadstead_e2e::{Scene, scene};
+
+/// An API server that serves our kinds, as `roadstead crds` prints them, and the namespace that the samples need.
+fn start_plane(scene: &Scene) -> Result<ControlPlane> {
+    let machine = Fabric::new(scene, "switch")?.machine(scene, "control", &["10.99.0.100/24"])?;
+    let plane = ControlPlane::start(scene, Some(&machine), "10.99.0.100", &[])?;
+    plane.serve_our_kinds()?;
+    plane.kubectl("create namespace roadstead-system")?;
+    scene.step("our kinds are served");
+    Ok(plane)
+}
+
+#[test]
+fn samples_and_refusals() -> Result<()> {
+    scene("samples and refusals", |scene| {
+        let plane = start_plane(scene)?;
+
+        for sample in ["addresses.yaml", "routing.yaml"] {
+            let path = workspace().join("docs/samples").join(sample);
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            plane.apply_with(&text, &["--validate=strict"]).with_context(|| format!("docs/samples/{sample}"))?;
+        }
+        scene.step("the samples are accepted");
+
+        let failures: Vec<String> =
+            REFUSALS.iter().filter_map(|refusal| unrefused(&plane, refusal).err()).map(|e| format!("{e:#}")).collect();
+        ensure!(failures.is_empty(), "{} of {}:\n{}", failures.len(), REFUSALS.len(), failures.join("\n"));
+        scene.step(&format!("{} bad objects are refused in words", REFUSALS.len()));
+
+        printer_columns(&plane)
+    })
+}
+
+/// Something that one object may not say, and part of the API server's answer.
+struct Refusal {
+    name: &'static str,
+    kind: &'static str,
+    spec: &'static str,
+    answer: &'static str,
+}
+
+const fn pool(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "AddressPool", spec, answer }
+}
+
+const fn peer(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "BGPPeer", spec, answer }
+}
+
+const fn advertisement(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "Advertisement", spec, answer }
+}
+
+const fn claim(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "AddressClaim", spec, answer }
+}
+
+const REFUSALS: &[Refusal] = &[
+    pool("no addresses", "{addresses: []}", "should have at least 1 item"),
+    pool("no range", "{addresses: [banana]}", "must be a CIDR like 192.0.2.0/24, an address, or a range first-last"),
+    pool("host bits", "{addresses: [192.0.2.1/24]}", "host bits must be zero"),
+    pool("mixed families", "{addresses: [\"192.0.2.1-2001:db8::1\"]}", "both ends of a range must be of one family"),
+    pool("half a range", "{addresses: [\"192.0.2.1-\"]}", "must be a CIDR like"),
+    pool("a bad exclusion", "{addresses: [192.0.2.0/24], exclude: [x]}", "spec.exclude[0]"),
+    pool("a negative priority", "{addresses: [192.0.2.0/24], priority: -1}", "greater than or equal to 0"),
+    pool(
+        "an unknown sharing",
+        "{addresses: [192.0.2.0/24], sharing: Everybody}",
+        "supported values: \"Namespace\", \"Cluster\"",
+    ),
+    pool("a negative delay", "{addresses: [192.0.2.0/24], reuseDelaySeconds: -1}", "greater than or equal to 0"),
+    pool("a bad namespace", "{addresses: [192.0.2.0/24], namespaces: [Shop]}", "must be the name of an object"),
+    pool(
+        "In without values",
+        "{addresses: [192.0.2.0/24], serviceSelector: {matchExpressions: [{key: a, operator: In}]}}",
+        "operators In and NotIn need values",
+    ),
+    pool(
+        "Exists with values",
+        "{addresses: [192.0.2.0/24], serviceSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}",
+        "operators Exists and DoesNotExist take no values",
+    ),
+    peer("no ASN", "{address: 192.0.2.1}", "exactly one of peerASN and peerType must be given"),
+    peer(
+        "ASN and type",
+        "{address: 192.0.2.1, peerASN: 64512, peerType: External}",
+        "exactly one of peerASN and peerType",
+    ),
+    peer("ASN 0", "{address: 192.0.2.1, peerASN: 0}", "greater than or equal to 1"),
+    peer("AS_TRANS", "{address: 192.0.2.1, peerASN: 23456}", "23456 is AS_TRANS"),
+    peer("our own AS_TRANS", "{address: 192.0.2.1, peerASN: 64512, localASN: 23456}", "23456 is AS_TRANS"),
+    peer("an ASN beyond 32 bits", "{address: 192.0.2.1, peerASN: 4294967296}", "less than or equal to 4294967295"),
+    peer("no address", "{peerASN: 64512}", "spec.address"),
+    peer("a name for an address", "{address: router.example, peerASN: 64512}", "must be an IPv4 or IPv6 address"),
+    peer("port 0", "{address: 192.0.2.1, peerASN: 64512, port: 0}", "greater than or equal to 1"),
+    peer(
+        "hold time 1",
+        "{address: 192.0.2.1, peerASN: 64512, timers: {holdSeconds: 1}}",
+        "holdSeconds must be 0 or from 3 to 65535",
+    ),
+    peer(
+        "hold time 2",
+        "{address: 192.0.2.1, peerASN: 64512, timers: {holdSeconds: 2}}",
+        "holdSeconds must be 0 or from 3 to 65535",
+    ),
+    peer(
+        "keepalive beyond hold",
+        "{address: 192.0.2.1, peerASN: 64512, timers: {holdSeconds: 9, keepaliveSeconds: 10}}",
+        "keepaliveSeconds must not exceed holdSeconds",
+    ),
+    peer(
+        "GTSM and multihop",
+        "{address: 192.0.2.1, peerASN: 64512, ttlSecurity: {hops: 1}, ebgpMultihop: {ttl: 4}}",
+        "ttlSecurity and ebgpMultihop exclude each other",
+    ),
+    peer(
+        "a source of another family",
+        "{address: 192.0.2.1, peerASN: 64512, sourceAddress: \"2001:db8::1\"}",
+        "sourceAddress must be of the same family as address",
+    ),
+    peer(
+        "router ID 0.0.0.0",
+        "{address: 192.0.2.1, peerASN: 64512, routerID: 0.0.0.0}",
+        "0.0.0.0 is no BGP identifier",
+    ),
+    peer(
+        "an IPv6 router ID",
+        "{address: 192.0.2.1, peerASN: 64512, routerID: \"2001:db8::1\"}",
+        "must be an IPv4 address",
+    ),
+    peer(
+        "a family twice",
+        "{address: 192.0.2.1, peerASN: 64512, families: [IPv4Unicast, IPv4Unicast]}",
+        "Duplicate value",
+    ),
+    peer("an unknown family", "{address: 192.0.2.1, peerASN: 64512, families: [VPNv4]}", "supported values"),
+    peer(
+        "a next hop of another family",
+        "{address: 192.0.2.1, peerASN: 64512, nextHop: {ipv6: 192.0.2.9}}",
+        "must be an IPv6 address",
+    ),
+    peer(
+        "ge beyond le",
+        "{address: 192.0.2.1, peerASN: 64512, import: {accept: [{prefix: 10.0.0.0/8, ge: 24, le: 16}]}}",
+        "ge must not exceed le",
+    ),
+    peer(
+        "host bits in an import rule",
+        "{address: 192.0.2.1, peerASN: 64512, import: {accept: [{prefix: 10.1.0.0/8}]}}",
+        "host bits must be zero",
+    ),
+    advertisement("nothing to announce", "{from: []}", "should have at least 1 item"),
+    advertisement(
+        "a bad community",
+        "{from: [{loadBalancers: {}}], attributes: {communities: [\"65536:1\"]}}",
+        "must be ASN:value with both from 0 to 65535",
+    ),
+    advertisement(
+        "a bad large community",
+        "{from: [{loadBalancers: {}}], attributes: {largeCommunities: [\"1:2\"]}}",
+        "must be three numbers from 0 to 4294967295",
+    ),
+    advertisement(
+        "an impossible length",
+        "{from: [{loadBalancers: {}}], aggregate: {ipv4: 33}}",
+        "less than or equal to 32",
+    ),
+    advertisement(
+        "a local preference beyond 32 bits",
+        "{from: [{loadBalancers: {}}], attributes: {localPreference: 4294967296}}",
+        "less than or equal to 4294967295",
+    ),
+    claim("nobody's claim", "{cidr: 192.0.2.1/32, pool: public, owners: []}", "a claim needs an owner"),
+    Refusal {
+        name: "a second network",
+        kind: "ClusterNetwork",
+        spec: "{asn: 64500}",
+        answer: "there is one ClusterNetwork, and its name is default",
+    },
+];
+
+fn unrefused(plane: &ControlPlane, refusal: &Refusal) -> Result<()> {
+    let Refusal { name, kind, spec, answer } = refusal;
+    let object = format!("{{apiVersion: roadstead.dev/v1alpha1, kind: {kind}, metadata: {{name: bad}}, spec: {spec}}}");
+    match plane.apply_with(&object, &["--dry-run=server"]) {
+        Ok(_) => anyhow::bail!("{kind} with {name} is accepted"),
+        Err(error) => {
+            let said = format!("{error:#}");
+            ensure!(said.contains(answer), "{kind} with {name}: no {answer:?} in: {said}");
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn an_unknown_field_is_refused_by_the_strict_form() -> Result<()> {
+    scene("an unknown field", |scene| {
+        let plane = start_plane(scene)?;
+        let object = "{apiVersion: roadstead.dev/v1alpha1, kind: AddressPool, metadata: {name: typo},
+                       spec: {addresses: [192.0.2.0/24], autoassign: false}}";
+        let said = match plane.apply_with(object, &["--dry-run=server", "--validate=strict"]) {
+            Ok(printed) => anyhow::bail!("it is accepted: {printed}"),
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(said.contains("unknown field \"spec.autoassign\""), "{said}");
+
+        // A claim is for one address for ever: only an update can show that rule.
+        let claim = |cidr: &str| {
+            format!(
+                "{{apiVersion: roadstead.dev/v1alpha1, kind: AddressClaim, metadata: {{name: 192.0.2.1}},
+                  spec: {{cidr: {cidr}, pool: public, owners: [{{kind: Service, namespace: default, name: a, uid: u}}]}}}}"
+            )
+        };
+        plane.apply(&claim("192.0.2.1/32"))?;
+        let said = match plane.apply(&claim("192.0.2.2/32")) {
+            Ok(printed) => anyhow::bail!("a claim was moved to another address: {printed}"),
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(said.contains("a claim is for one address for ever"), "{said}");
+        Ok(())
+    })
+}
+
+/// `kubectl get` of each kind, by its short name where it has one, prints a table.
+fn printer_columns(plane: &ControlPlane) -> Result<()> {
+    for (name, column) in
+        [("ap", "ADDRESSES"), ("peer", "PEER-ASN"), ("adv", "COMMUNITIES"), ("roadstead", "ADDRESSES")]
+    {
+        let table = plane.kubectl(&format!("get {name}"))?;
+        ensure!(table.contains(column), "kubectl get {name} has no column {column}: {table}");
+    }
+    Ok(())
+}
