@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CidrText, ObjectName};
 
-/// An address or a block, and whose it is. Its name is the address in one canonical form ([`crate::checked::ClaimName`]), so the
+/// An address or a block, and whose it is. Its name is the address in one canonical form, so the
 /// API server itself refuses a second owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(

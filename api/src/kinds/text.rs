@@ -2,7 +2,8 @@
 //!
 //! Each carries its own length bound (without it the API server refuses the CEL rules as too costly) and its own CEL rule, so that
 //! a refusal names the list element: `spec.addresses[1]: Invalid value: "10.0.0.1/24": …`. They hold text as the user gave it; the
-//! checked types in [`crate::checked`] are made from it.
+//! checked types in [`crate::checked`] are made from it. (For numbers the message cannot name the value: the API server's cost estimate
+//! takes `string(integer)` for unbounded and refuses the CRD.)
 
 use std::fmt;
 
@@ -14,7 +15,10 @@ macro_rules! text {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(transparent)]
-        #[schemars(extend("maxLength" = $max, "x-kubernetes-validations" = [$({"rule": $rule, "message": $message}),+]))]
+        #[schemars(extend("maxLength" = $max, "x-kubernetes-validations" = [
+            // The expression names the value, which the API server's own error for a string does not.
+            $({"rule": $rule, "message": $message, "messageExpression": concat!("self + \": ", $message, "\"")}),+
+        ]))]
         pub struct $name(pub String);
 
         impl fmt::Display for $name {
