@@ -36,6 +36,8 @@ mod config;
 mod error;
 mod family;
 mod notification;
+#[cfg(test)]
+mod oracle;
 mod peer;
 mod policy;
 mod random;

@@ -299,7 +299,13 @@ fn reset(error: &UpdateDecodeError) -> SessionError {
     // RFC 4760 section 7: whatever is wrong inside MP_REACH_NLRI and MP_UNREACH_NLRI is an Optional Attribute Error. That
     // there are two of them, or that their flags are wrong, is wrong around them (RFC 4271 section 6.3).
     let subcode = match (error.type_code, &error.error) {
-        (Some(14 | 15), DecodeError::UpdateAttributeError { subcode, .. }) => *subcode,
+        (
+            Some(14 | 15),
+            DecodeError::UpdateAttributeError {
+                subcode: around @ (update_subcode::MALFORMED_ATTRIBUTE_LIST | update_subcode::ATTRIBUTE_FLAGS_ERROR),
+                ..
+            },
+        ) => *around,
         (Some(14 | 15), _) => update_subcode::OPTIONAL_ATTRIBUTE_ERROR,
         _ => codec_subcode,
     };

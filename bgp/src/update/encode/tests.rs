@@ -1,1 +1,196 @@
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::oracle::{SeenUpdate, read_update};
+use crate::{Community, LargeCommunity as Large};
+
+fn export(internal: bool, four_octet_asn: bool) -> Export {
+    Export {
+        local_asn: Asn(64500),
+        internal,
+        four_octet_asn,
+        next_hops: NextHops { ipv4: Some([10, 0, 0, 1].into()), ipv6: Some("2001:db8::1".parse().unwrap()) },
+        max_message: 4096,
+    }
+}
+
+fn prefixes(texts: &[&str]) -> BTreeSet<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Without the marker, which is the same in all.
+fn check_golden(name: &str, message: &[u8], expected: &str) {
+    assert_eq!(message[..16], [0xff; 16], "{name}");
+    assert_eq!(hex(&message[16..]), expected.replace([' ', '\n'], ""), "{name}");
+}
+
+#[test]
+fn golden_bytes() {
+    let v4 = prefixes(&["192.0.2.0/24", "198.51.100.1/32"]);
+    let v6 = prefixes(&["2001:db8:1::/48"]);
+    let attributes = RouteAttributes {
+        communities: vec!["64500:100".parse().unwrap(), Community::NO_EXPORT],
+        ..RouteAttributes::default()
+    };
+
+    let (message, count) =
+        encode_announcements(Family::Ipv4Unicast, &attributes, v4.iter(), &export(false, true)).unwrap();
+    assert_eq!(count, 2);
+    check_golden(
+        "IPv4 to an external peer",
+        &message,
+        "003f 02 0000 001f  400101 00  400206 0201 0000fbf4  400304 0a000001  c00808 fbf40064 ffffff01
+         18c00002 20c6336401",
+    );
+
+    let plain = RouteAttributes::default();
+    let (message, _) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &export(true, true)).unwrap();
+    check_golden(
+        "IPv4 to an internal peer",
+        &message,
+        "0035 02 0000 0015  400101 00  400200  400304 0a000001  400504 00000064  18c00002 20c6336401",
+    );
+
+    let (message, _) = encode_announcements(Family::Ipv6Unicast, &plain, v6.iter(), &export(false, true)).unwrap();
+    check_golden(
+        "IPv6 to an external peer",
+        &message,
+        "0043 02 0000 002c  800e1c 0002 01 10 20010db8000000000000000000000001 00 3020010db80001
+         400101 00  400206 0201 0000fbf4",
+    );
+
+    let (message, _) = encode_withdrawals(Family::Ipv4Unicast, v4.iter(), &export(false, true));
+    check_golden("IPv4 withdrawal", &message, "0020 02 0009 18c00002 20c6336401 0000");
+    let (message, _) = encode_withdrawals(Family::Ipv6Unicast, v6.iter(), &export(false, true));
+    check_golden("IPv6 withdrawal", &message, "0024 02 0000 000d 800f0a 0002 01 3020010db80001");
+
+    let end = |family| encode_end_of_rib(family, &export(false, true));
+    check_golden("IPv4 End-of-RIB", &end(Family::Ipv4Unicast), "0017 02 0000 0000");
+    check_golden("IPv6 End-of-RIB", &end(Family::Ipv6Unicast), "001d 02 0000 0006 800f03 0002 01");
+}
+
+#[test]
+fn a_second_decoder_sees_what_was_meant() {
+    let attributes = RouteAttributes {
+        communities: vec!["64500:100".parse().unwrap(), Community::NO_EXPORT, "64500:100".parse().unwrap()],
+        large_communities: vec![Large { global: 64500, local1: 1, local2: 7 }; 2],
+        local_preference: Some(200),
+        med: Some(5),
+        prepend: 2,
+    };
+    let common = SeenUpdate {
+        med: Some(5),
+        communities: vec![0xfbf4_0064, 0xffff_ff01],
+        large_communities: vec![(64500, 1, 7)],
+        ..SeenUpdate::default()
+    };
+    for (family, text, next_hop) in
+        [(Family::Ipv4Unicast, "203.0.113.0/24", "10.0.0.1"), (Family::Ipv6Unicast, "2001:db8:77::/48", "2001:db8::1")]
+    {
+        let list = prefixes(&[text]);
+        for internal in [false, true] {
+            let export = export(internal, true);
+            let (message, _) = encode_announcements(family, &attributes, list.iter(), &export).unwrap();
+            let seen = read_update(&message, true);
+            assert_eq!(seen.announced, [text]);
+            assert_eq!(seen.next_hop.as_deref(), Some(next_hop));
+            assert_eq!(seen.as_path.as_deref(), Some(if internal { &[][..] } else { &[64500, 64500, 64500] }));
+            // RFC 4271 section 5.1.5: LOCAL_PREF is for internal peers, and only for them.
+            assert_eq!(seen.local_preference, internal.then_some(200));
+            assert_eq!(
+                (seen.med, seen.communities, seen.large_communities),
+                (common.med, common.communities.clone(), common.large_communities.clone())
+            );
+        }
+        let (message, _) = encode_withdrawals(family, list.iter(), &export(false, true));
+        assert_eq!(
+            read_update(&message, true),
+            SeenUpdate { withdrawn: vec![text.to_owned()], ..SeenUpdate::default() }
+        );
+        let end = encode_end_of_rib(family, &export(false, true));
+        assert_eq!(read_update(&end, true), SeenUpdate::default());
+    }
+}
+
+#[test]
+fn a_peer_with_two_octet_asns_gets_as_trans_and_as4_path() {
+    let list = prefixes(&["203.0.113.0/24"]);
+    let cases = [
+        ("small ASN", 64500, Some(vec![64500]), None),
+        ("large ASN", 4_200_000_000, Some(vec![23456]), Some(vec![4_200_000_000])),
+    ];
+    for (name, asn, as_path, as4_path) in cases {
+        let export = Export { local_asn: Asn(asn), ..export(false, false) };
+        let (message, _) =
+            encode_announcements(Family::Ipv4Unicast, &RouteAttributes::default(), list.iter(), &export).unwrap();
+        let seen = read_update(&message, false);
+        assert_eq!((seen.as_path, seen.as4_path), (as_path, as4_path), "{name}");
+    }
+}
+
+/// Every prefix is sent once, in messages that are as full as they can be and never too large.
+#[test]
+fn messages_are_filled_and_never_overfilled() {
+    let many = |family: Family| -> BTreeSet<IpNet> {
+        (0..5000u32)
+            .map(|index| match family {
+                Family::Ipv4Unicast => IpNet::new(IpAddr::V4((0x0a00_0000 + (index << 8)).into()), 24).unwrap(),
+                Family::Ipv6Unicast => {
+                    IpNet::new(IpAddr::V6(((0x2001_0db8_u128 << 96) + (u128::from(index) << 64)).into()), 64).unwrap()
+                }
+            })
+            .collect()
+    };
+    let attributes = |communities: u32| RouteAttributes {
+        communities: (0..communities).map(|index| Community(0xfbf4_0000 + index)).collect(),
+        prepend: 255,
+        ..RouteAttributes::default()
+    };
+    for family in Family::ALL {
+        let longest = if family == Family::Ipv4Unicast { 4 } else { 9 };
+        for communities in [0, 62, 63, 64, 200, 500] {
+            let attributes = attributes(communities);
+            let mut left = many(family);
+            let mut seen = Vec::new();
+            while !left.is_empty() {
+                let (message, count) =
+                    encode_announcements(family, &attributes, left.iter(), &export(false, true)).unwrap();
+                assert!(message.len() <= 4096, "{} octets", message.len());
+                seen.extend(read_update(&message, true).announced);
+                for _ in 0..count {
+                    left.pop_first();
+                }
+                let spare = 4096 - message.len();
+                assert!(
+                    left.is_empty() || spare < longest + 1,
+                    "{communities} communities leave {spare} octets unused"
+                );
+            }
+            let expected: Vec<String> = many(family).iter().map(ToString::to_string).collect();
+            assert_eq!(seen, expected, "{family} with {communities} communities");
+        }
+        let mut left = many(family);
+        while !left.is_empty() {
+            let (message, count) = encode_withdrawals(family, left.iter(), &export(false, true));
+            assert!(message.len() <= 4096 && count > 0);
+            assert_eq!(read_update(&message, true).withdrawn.len(), count);
+            for _ in 0..count {
+                left.pop_first();
+            }
+        }
+    }
+}
+
+#[test]
+fn attributes_without_room_for_a_prefix_are_an_error() {
+    let attributes = RouteAttributes { communities: (0..1020).map(Community).collect(), ..RouteAttributes::default() };
+    for family in Family::ALL {
+        let list = prefixes(if family == Family::Ipv4Unicast { &["10.0.0.0/8"] } else { &["2001:db8::/32"] });
+        let error = encode_announcements(family, &attributes, list.iter(), &export(false, true)).unwrap_err();
+        assert!(matches!(error, TooLarge::Attributes { .. }), "{error}");
+    }
+}
