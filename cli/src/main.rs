@@ -1,1 +1,46 @@
-fn main() {}
+//! `roadstead`: the lab, a single machine without Kubernetes, and the CRDs.
+
+mod crds;
+mod lab;
+mod run;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Addresses for Kubernetes clusters outside the big clouds, and the BGP routes that lead to them.
+///
+/// `roadstead lab` shows the whole at work on this machine, without a cluster and without root.
+#[derive(Parser)]
+#[command(name = "roadstead", version, propagate_version = true)]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Lab(lab::Flags),
+    Run(run::Flags),
+    Crds(crds::Flags),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Flags { command } = Flags::parse();
+    // The lab draws a table and `crds` prints YAML: only `run` has a log that anybody waits for.
+    let level = if matches!(command, Command::Run(_)) { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
+    let result = match command {
+        Command::Lab(flags) => lab::lab(flags).await,
+        Command::Run(flags) => run::run(flags).await,
+        Command::Crds(flags) => crds::crds(flags),
+    };
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}

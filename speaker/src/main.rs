@@ -1,5 +1,6 @@
 //! `roadstead-speaker`: flags in, speaker built, waits for a signal. Decides nothing.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,7 +44,8 @@ struct Flags {
 async fn main() -> ExitCode {
     let Flags { kubeconfig, node, namespace, metrics_address, listen_port } = Flags::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
     let viewpoint = Viewpoint { node, missing_node: MissingNode::Silent, namespace, redirect: None };
     let options = Options { viewpoint, metrics_address: Some(metrics_address), listen_port };
     match start(kubeconfig, options).await {

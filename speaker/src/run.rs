@@ -70,7 +70,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         Some(address) => Some(http::bind(address).await.map_err(|source| RunError::Metrics { address, source })?),
     };
     let config = DriverConfig { listen: Vec::new(), seed: seed() };
-    let (engine, engine_events) = Driver::start(config).await.map_err(RunError::Engine)?;
+    let (engine, engine_events) = Driver::start(config).map_err(RunError::Engine)?;
     let telemetry = Telemetry::new(engine.clone());
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(listener) = metrics_listener {
@@ -182,8 +182,7 @@ impl Speaker {
                 match self.engine.set_peer(key.clone(), config.clone()).await {
                     Ok(()) => {}
                     Err(driver::SetPeerError::Stopped(stopped)) => return Err(stopped.into()),
-                    // Checked before, by the same function; said all the same, so that it could never be silent.
-                    Err(driver::SetPeerError::Config(error)) => tracing::error!(peer = %key, %error, "session refused"),
+                    Err(error) => tracing::error!(peer = %key, %error, "session refused"),
                 }
                 if self.sessions.insert(key.clone(), config).is_none() {
                     tracing::info!(peer = %key, "session added");

@@ -1,0 +1,98 @@
+//! `roadstead run`: controller and speaker in one process, for one machine without Kubernetes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use roadstead_api::store::{DirectoryStore, Store};
+use roadstead_controller as controller;
+use roadstead_speaker as speaker;
+use roadstead_speaker::picture::{MissingNode, Viewpoint};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Serve a directory of manifests on this machine: assign addresses, and announce them to real routers.
+///
+/// The directory holds Services, EndpointSlices, Nodes, Secrets and Roadstead's own kinds, as for `kubectl apply`. It is watched:
+/// an edit takes effect within a second, and a file that cannot be read leaves the last good version of its objects in force.
+/// Statuses and claims are written below the state directory. SIGTERM closes the sessions with a Cease.
+#[derive(clap::Args)]
+pub struct Flags {
+    /// The directory of manifests
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+
+    /// The node that this machine is: its Node manifest gives labels and addresses, EndpointSlices name it
+    #[arg(long, value_name = "NAME")]
+    node: String,
+
+    /// Where statuses and claims are kept [default: .roadstead/NAME in the directory of manifests]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+
+    /// Check the manifests, say what is wrong with them, and exit: 0 when nothing is
+    #[arg(long)]
+    dry_run: bool,
+
+    /// The namespace of the Secrets that BGPPeers name
+    #[arg(long, value_name = "NAMESPACE", default_value = "roadstead-system")]
+    namespace: String,
+
+    /// Serve the speaker's /metrics, /livez and /readyz here [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_address: Option<SocketAddr>,
+
+    /// The port on which peers with `listen` or `passive` are accepted
+    #[arg(long, value_name = "PORT", default_value_t = 179)]
+    listen_port: u16,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
+    let Flags { manifests, node, state, dry_run, namespace, metrics_address, listen_port } = flags;
+    if dry_run {
+        return check(manifests);
+    }
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let state = state.unwrap_or_else(|| manifests.join(".roadstead").join(&node));
+    let store = Store::Directory(DirectoryStore::open(manifests, state)?);
+    let (stop, stopped) = watch::channel(false);
+    let shutdown = || {
+        let mut stopped = stopped.clone();
+        async move {
+            // An error means that the sender is gone, which is the end as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }
+    };
+    let viewpoint = Viewpoint { node, missing_node: MissingNode::Implied, namespace, redirect: None };
+    let options = speaker::Options { viewpoint, metrics_address, listen_port };
+    let speaker = speaker::run(store.clone(), options, shutdown());
+    let controller = controller::run(store, controller::Options::default(), shutdown());
+    let signals = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    let both = async {
+        tokio::try_join!(async { speaker.await.context("speaker") }, async { controller.await.context("controller") })
+    };
+    tokio::select! {
+        result = both => result.map(|_| ExitCode::SUCCESS),
+        never = signals => never.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Says what is wrong with the manifests.
+#[allow(clippy::print_stdout, reason = "the answer of a command is its output")]
+fn check(manifests: PathBuf) -> anyhow::Result<ExitCode> {
+    let (objects, problems) = DirectoryStore::check_once(manifests)?;
+    for problem in &problems {
+        println!("{problem}");
+    }
+    println!("{} objects in order, {} problems", objects.len(), problems.len());
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
