@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
     about = "Development tasks: test, bench, generated files",
     after_help = "Most used:\n  cargo xtask test --fast       before every commit: no root, no installs\n  \
                   cargo xtask test              everything, as CI does\n  \
-                  cargo xtask test routers      everything whose test name contains \"routers\""
+                  cargo xtask test routers      the scenarios of e2e/tests/routers.rs"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -46,7 +46,7 @@ enum Task {
         /// Only what needs no root, no installs and no network: rules, lints, unit tests, tests of the binaries.
         #[arg(long)]
         fast: bool,
-        /// Run only the tests whose name contains this.
+        /// Run only these tests: a file of e2e/tests without its ending, or part of a test's name.
         filter: Option<String>,
     },
     /// Measures the product against its budgets, on a release build.

@@ -38,9 +38,12 @@ pub(crate) fn test_results(line: &str) -> bool {
     line.starts_with("test result:") || line.starts_with("     Running ") || line.starts_with("   Doc-tests ")
 }
 
-/// Shows each single test as well: for groups in which every test takes seconds.
+/// Shows each single test and its steps as well: for groups in which every test takes seconds.
 pub(crate) fn each_test(line: &str) -> bool {
-    test_results(line) || line.starts_with("test ") || line.starts_with("step: ")
+    // A test's verdict stands alone in its line when the test has said something before.
+    test_results(line)
+        || ["test ", "step: "].iter().any(|start| line.starts_with(start))
+        || ["ok", "FAILED"].contains(&line)
 }
 
 /// One line to the person who waits.

@@ -10,16 +10,9 @@ const ROOTLESS: &[&str] = &["lab", "bad_input"];
 
 /// Rules, lints, unit tests and tests of the binaries: no root, no installs, no network.
 pub(crate) fn fast(filter: Option<&str>) -> Result<()> {
-    rules()?;
     unit_tests(filter)?;
-    step::run("build binaries", step::nothing, &mut cargo(&["build", "--workspace", "--bins"]))?;
-    crds::check()?;
-    let mut arguments = vec!["test", "--package", "roadstead-e2e"];
-    for name in ROOTLESS {
-        arguments.extend(["--test", name]);
-    }
-    arguments.extend(filter);
-    step::run("tests of the binaries", step::each_test, &mut cargo(&arguments))?;
+    build()?;
+    end_to_end("tests of the binaries", ROOTLESS, filter)?;
     step::say("passed  everything that needs no root; the rest: cargo xtask test");
     Ok(())
 }
@@ -28,17 +21,16 @@ pub(crate) fn fast(filter: Option<&str>) -> Result<()> {
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     // First, because it costs nothing to know at once that the run cannot succeed.
     prerequisites::possible()?;
-    rules()?;
     unit_tests(filter)?;
-    step::run("build binaries", step::nothing, &mut cargo(&["build", "--workspace", "--bins"]))?;
-    crds::check()?;
+    build()?;
     prerequisites::ensure()?;
     tools::ensure()?;
-    end_to_end(filter)?;
+    end_to_end("end-to-end tests", &["*"], filter)?;
     step::say("passed  everything");
     Ok(())
 }
 
+/// The rules of the code base, for a run without a filter: who asks for one test wants that one.
 fn rules() -> Result<()> {
     step::check("structure", structure::check)?;
     step::run("format", step::nothing, &mut cargo(&["fmt", "--all", "--check"]))?;
@@ -49,21 +41,45 @@ fn rules() -> Result<()> {
 }
 
 fn unit_tests(filter: Option<&str>) -> Result<()> {
+    if filter.is_some_and(is_scenario_file) {
+        return Ok(());
+    }
+    if filter.is_none() {
+        rules()?;
+    }
     let mut arguments = vec!["test", "--workspace", "--exclude", "roadstead-e2e"];
     arguments.extend(filter);
     step::run("unit and process tests", step::test_results, &mut cargo(&arguments))?;
     // The harness has tests of its own; its scenarios come last.
-    let mut arguments = vec!["test", "--package", "roadstead-e2e", "--lib"];
+    let mut arguments = vec!["test", "--package", "roadstead-e2e", "--lib", "--bins"];
     arguments.extend(filter);
     step::run("tests of the harness", step::test_results, &mut cargo(&arguments))
 }
 
-fn end_to_end(filter: Option<&str>) -> Result<()> {
-    let mut arguments = vec!["test", "--package", "roadstead-e2e", "--test", "*"];
+/// The binaries that the scenarios run, and the files that they generate.
+fn build() -> Result<()> {
+    step::run("build binaries", step::nothing, &mut cargo(&["build", "--workspace", "--bins"]))?;
+    crds::check()
+}
+
+/// Scenarios of `files` in `e2e/tests`; a filter is the name of one of them, or part of a test's name.
+fn end_to_end(name: &str, files: &[&str], filter: Option<&str>) -> Result<()> {
+    let (files, filter) = match filter {
+        Some(file) if is_scenario_file(file) => (vec![file], None),
+        filter => (files.to_vec(), filter),
+    };
+    let mut arguments = vec!["test", "--package", "roadstead-e2e"];
+    for file in files {
+        arguments.extend(["--test", file]);
+    }
     arguments.extend(filter);
     // One at a time: two clusters at once would share two cores and fail by timeouts that no user ever sees.
     arguments.extend(["--", "--test-threads=1", "--nocapture"]);
     let mut command = cargo(&arguments);
     command.env("ROADSTEAD_TOOLS", tools::directory());
-    step::run("end-to-end tests", step::each_test, &mut command)
+    step::run(name, step::each_test, &mut command)
+}
+
+fn is_scenario_file(filter: &str) -> bool {
+    crate::workspace().join("e2e/tests").join(format!("{filter}.rs")).exists()
 }
