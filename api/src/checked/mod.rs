@@ -6,6 +6,7 @@
 mod advertisement;
 mod claim;
 mod error;
+mod network;
 mod peer;
 mod pool;
 mod range;
@@ -15,6 +16,7 @@ mod service;
 pub use advertisement::{Advertisement, LoadBalancerSource, PeerChoice, RouteSettings};
 pub use claim::{ClaimName, host_prefix};
 pub use error::{Findings, Invalid, ObjectRef};
+pub use network::Network;
 pub use peer::{Family, Import, Peer, PeerAsn, PrefixRule, SecretKey, TransportMode, Ttl, asn};
 pub use pool::{NamespaceChoice, Pool};
 pub use range::{AddressRange, RangeError};

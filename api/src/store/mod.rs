@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::checked::{ObjectRef, ServiceKey};
 use crate::kinds::{AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, NodeReport};
 
-pub use directory::{DirectoryStore, OpenError};
+pub use directory::{DirectoryStore, OpenError, Place, Problem};
 pub use kubernetes::{ConnectError, KubernetesStore};
 pub use object::{Kind, Object, ObjectKey};
 
@@ -199,6 +199,9 @@ impl Store {
 
     /// Tells the people who look at an object what happened. Best effort: a notice that cannot be written is logged.
     pub async fn notify(&self, notice: &Notice) {
-        either!(self, store => store.notify(notice).await);
+        match self {
+            Self::Kubernetes(store) => store.notify(notice).await,
+            Self::Directory(store) => store.notify(notice),
+        }
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use kube::Resource;
 use kube::core::ObjectMeta;
+use serde_json::Value;
 
 use crate::checked::ObjectRef;
 use crate::kinds::{AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport};
@@ -29,6 +31,20 @@ macro_rules! kinds {
                 }
             }
 
+            /// The group and version as the API writes them: `v1`, `roadstead.dev/v1alpha1`.
+            pub fn api_version(self) -> String {
+                match self {
+                    $(Self::$kind => <$type as Resource>::api_version(&()).into_owned(),)+
+                }
+            }
+
+            /// The kind's name in URLs: `services`.
+            pub fn plural(self) -> String {
+                match self {
+                    $(Self::$kind => <$type as Resource>::plural(&()).into_owned(),)+
+                }
+            }
+
             /// Whether objects of the kind live in namespaces.
             pub fn is_namespaced(self) -> bool {
                 match self {
@@ -38,7 +54,7 @@ macro_rules! kinds {
         }
 
         /// An object of one of the kinds; cheap to clone.
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq)]
         pub enum Object {
             $(#[doc = concat!("A `", $name, "`.")] $kind(Arc<$type>),)+
         }
@@ -56,6 +72,30 @@ macro_rules! kinds {
                 match self {
                     $(Self::$kind(object) => &object.metadata,)+
                 }
+            }
+
+            /// The object's metadata, for the store that sets them.
+            pub(super) fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                match self {
+                    $(Self::$kind(object) => &mut Arc::make_mut(object).metadata,)+
+                }
+            }
+
+            /// Reads an object of this kind, leaving out what we do not read of it.
+            pub(super) fn from_json(kind: Kind, json: Value) -> serde_json::Result<Self> {
+                Ok(match kind {
+                    $(Kind::$kind => Self::from(serde_json::from_value::<$type>(json)?),)+
+                })
+            }
+
+            /// The object as the API writes it.
+            pub(super) fn to_json(&self) -> serde_json::Result<Value> {
+                let mut json = match self {
+                    $(Self::$kind(object) => serde_json::to_value(object.as_ref())?,)+
+                };
+                json["apiVersion"] = self.kind().api_version().into();
+                json["kind"] = self.kind().as_str().into();
+                Ok(json)
             }
         }
 
