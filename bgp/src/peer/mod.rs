@@ -17,9 +17,6 @@ mod routes;
 mod state;
 mod timers;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
