@@ -1,5 +1,18 @@
-//! The controller: assigns addresses to Services and says how our objects fare.
+//! The controller: assigns addresses to Services, and says in conditions how our objects fare.
+//!
+//! - [`plan`]: which address belongs to whom. Pure; the place to start reading.
+//! - `conditions`: what is said of BGPPeers and Advertisements, from the nodes' reports. Pure.
+//! - `edge`: objects of the API to the types of these two, and back.
+//! - `writer`: doing what they want written.
+//! - [`run()`]: the event loop that joins them.
 
+mod conditions;
+mod edge;
+mod metrics;
+pub mod plan;
+mod reported;
 mod run;
+pub mod verdict;
+mod writer;
 
 pub use run::{Options, RunError, run};

@@ -1,1 +1,73 @@
-fn main() {}
+//! `roadstead-controller`: flags in, controller built, waits for a signal. Decides nothing.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use roadstead_api::store::{KubernetesStore, Store};
+use roadstead_controller::plan::Classes;
+use roadstead_controller::{Options, run};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Gives every Service of type LoadBalancer its address, from the AddressPools.
+///
+/// Each address is claimed first (`kubectl get addressclaims`), so that no two Services ever have the same, and then written into
+/// the Service's status. Which pools are in force, and why one is not, stands in their condition Ready; why a Service has no
+/// address stands in its events (`kubectl describe service`). Stopping or restarting the controller changes no address.
+#[derive(Parser)]
+#[command(name = "roadstead-controller", version)]
+struct Flags {
+    /// File that says how to reach the API server; by default KUBECONFIG, or the service account of the pod
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The namespace that Roadstead is installed in. The controller keeps nothing there yet
+    #[arg(long, value_name = "NAMESPACE", env = "ROADSTEAD_NAMESPACE", default_value = "roadstead-system")]
+    namespace: String,
+
+    /// Leave Services without spec.loadBalancerClass to others
+    #[arg(long, env = "ROADSTEAD_ONLY_CLASS")]
+    only_class: bool,
+
+    /// Serve Services of this loadBalancerClass besides roadstead.dev/bgp, as those that another load balancer left; repeatable
+    #[arg(long = "class", value_name = "CLASS", env = "ROADSTEAD_CLASSES", value_delimiter = ',')]
+    classes: Vec<String>,
+
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(long, value_name = "IP:PORT", env = "ROADSTEAD_METRICS_ADDRESS", default_value = "0.0.0.0:7472")]
+    metrics_address: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Flags { kubeconfig, namespace, only_class, classes, metrics_address } = Flags::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
+    tracing::info!(namespace, only_class, ?classes, version = env!("CARGO_PKG_VERSION"), "controller starts");
+    let classes = Classes { only_class, others: classes.into_iter().collect() };
+    let options = Options { classes, metrics_address: Some(metrics_address) };
+    match start(kubeconfig, options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(kubeconfig: Option<PathBuf>, options: Options) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let store = Store::Kubernetes(KubernetesStore::connect(kubeconfig, "roadstead-controller").await?);
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    run(store, options, shutdown).await?;
+    tracing::info!("controller stopped; every address stays as it is");
+    Ok(())
+}

@@ -1,23 +1,69 @@
-//! The event loop.
+//! The event loop: one task that owns the plan.
+//!
+//! ```text
+//!  store --events--> [ Plan, Conditions ] --writes--> tasks --> store
+//!                            ^---------- results ------'
+//! ```
+//!
+//! Nothing here decides. A write is started the moment the plan wants it and a task is free for it; each task does one write and
+//! ends with its result, so there is no queue beside the plan's own, and at most one write under way for an object.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
-use roadstead_api::store::Store;
+use jiff::Timestamp;
+use roadstead_api::checked::ServiceKey;
+use roadstead_api::store::{Event as StoreEvent, Kind, Object, Store, Watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
+
+use crate::conditions::{Conditions, StatusWrite};
+use crate::metrics::{Metrics, listen};
+use crate::plan::{Classes, Event, Now, Plan, WriteResult};
+use crate::{edge, writer};
+
+/// What the plan and the conditions depend on.
+const WATCHED: [Kind; 8] = [
+    Kind::AddressPool,
+    Kind::AddressClaim,
+    Kind::Service,
+    Kind::Namespace,
+    Kind::Node,
+    Kind::BgpPeer,
+    Kind::Advertisement,
+    Kind::NodeReport,
+];
+
+/// Writes under way that addresses wait for: enough to keep an API server busy over one connection, few enough that a burst of
+/// Services does not crowd out everybody else's requests there.
+const ADDRESS_WRITES: usize = 16;
+
+/// Writes under way that only people wait for: apart from the others, so that they never stand in their way.
+const REPORT_WRITES: usize = 4;
+
+/// Events taken in before writes are started: a whole burst need not wait for its first write, nor a write for a whole burst.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// How old metrics may be.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long writes under way may take to end at shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// How the controller runs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// True: Services without a class are left to others.
-    pub only_class: bool,
-    /// Classes served besides `roadstead.dev/bgp`.
-    pub classes: BTreeSet<String>,
+    /// Which Services are ours.
+    pub classes: Classes,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics_address: Option<SocketAddr>,
 }
 
-/// Why the controller cannot run.
+/// Why the controller cannot run, or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address for metrics cannot be had.
@@ -28,10 +74,212 @@ pub enum RunError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The metrics are at odds with each other.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The store tells nothing any more.
+    #[error("the store ended its watch")]
+    WatchEnded,
+    /// A writer panicked: what it did is not known any more, so going on would be guessing.
+    #[error("a writer failed: {0}")]
+    Writer(#[from] JoinError),
 }
 
-/// Assigns addresses until `shutdown` is ready.
-pub async fn run(_store: Store, _options: Options, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    shutdown.await;
+/// Assigns addresses and keeps conditions until `shutdown` is ready.
+pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    let metrics = Metrics::new()?;
+    let mut server = JoinSet::new();
+    if let Some(address) = options.metrics_address {
+        let listener = listen(address).await?;
+        info!(%address, "serving /metrics, /livez and /readyz");
+        server.spawn(metrics.clone().serve(listener));
+    }
+    let mut events = store.watch(WATCHED.into_iter().map(Watch::all).collect());
+    let mut shutdown = pin!(shutdown);
+    let mut desk = Desk::new(options.classes);
+    let mut address_writes: JoinSet<Option<WriteResult>> = JoinSet::new();
+    let mut report_writes: JoinSet<Finished> = JoinSet::new();
+    let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
+    let mut ticks = tokio::time::interval(METRICS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        while address_writes.len() < ADDRESS_WRITES
+            && let Some(write) = desk.plan.poll_write()
+        {
+            let (store, metrics) = (store.clone(), metrics.clone());
+            address_writes.spawn(async move { writer::perform(&store, &metrics, write).await });
+        }
+        while report_writes.len() < REPORT_WRITES
+            && let Some(write) = desk.poll_report()
+        {
+            let (store, metrics) = (store.clone(), metrics.clone());
+            report_writes.spawn(async move { write.perform(&store, &metrics).await });
+        }
+        let deadline = desk.next_deadline();
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(result) = address_writes.join_next() => {
+                if let Some(result) = result? {
+                    desk.plan.handle_result(now(), result);
+                }
+            }
+            Some(result) = report_writes.join_next() => desk.finish(result?),
+            received = events.recv_many(&mut batch, EVENTS_AT_ONCE) => {
+                if received == 0 {
+                    return Err(RunError::WatchEnded);
+                }
+                for event in batch.drain(..) {
+                    desk.handle(event, &metrics);
+                }
+            }
+            () = sleep_until(deadline) => desk.handle_deadline(),
+            _ = ticks.tick() => metrics.update(&desk.plan),
+        }
+    }
+    info!("stopping");
+    let finish = async {
+        while address_writes.join_next().await.is_some() {}
+        while report_writes.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(SHUTDOWN_GRACE, finish).await.is_err() {
+        // Whatever they leave undone is found and finished at the next start.
+        warn!("writes were still under way at the end");
+    }
     Ok(())
+}
+
+/// What the one task owns.
+struct Desk {
+    plan: Plan,
+    conditions: Conditions,
+    /// Kinds that were not told in full yet.
+    awaited: BTreeSet<Kind>,
+}
+
+/// A write that only people wait for.
+enum Report {
+    Plan(crate::plan::Write),
+    Conditions(StatusWrite),
+}
+
+/// How it ended.
+enum Finished {
+    Plan(Option<WriteResult>),
+    Conditions(StatusWrite, bool),
+}
+
+impl Report {
+    async fn perform(self, store: &Store, metrics: &Metrics) -> Finished {
+        match self {
+            Self::Plan(write) => Finished::Plan(writer::perform(store, metrics, write).await),
+            Self::Conditions(write) => {
+                let (kind, name, status) = write.parts();
+                let done = writer::write_status(store, metrics, kind, name, &status).await;
+                Finished::Conditions(write, done)
+            }
+        }
+    }
+}
+
+impl Desk {
+    fn new(classes: Classes) -> Self {
+        Self { plan: Plan::new(classes), conditions: Conditions::default(), awaited: BTreeSet::from(WATCHED) }
+    }
+
+    fn handle(&mut self, event: StoreEvent, metrics: &Metrics) {
+        let now = now();
+        match event {
+            StoreEvent::Applied(object) => self.handle_applied(now, &object),
+            StoreEvent::Deleted(key, uid) => {
+                let event = match key.kind {
+                    Kind::AddressPool => Event::PoolDeleted(key.name),
+                    Kind::AddressClaim => match edge::claimed(&key.name) {
+                        Some(net) => Event::ClaimDeleted(net, uid),
+                        None => return,
+                    },
+                    Kind::Service => {
+                        let (namespace, name) = (key.namespace, key.name);
+                        Event::ServiceDeleted(ServiceKey { namespace, name }, uid)
+                    }
+                    Kind::Namespace => Event::NamespaceDeleted(key.name),
+                    Kind::Node => Event::Reserved(key.object(), BTreeSet::new()),
+                    Kind::BgpPeer => {
+                        self.conditions.delete_peer(&key.name);
+                        Event::Reserved(key.object(), BTreeSet::new())
+                    }
+                    Kind::Advertisement => return self.conditions.delete_advertisement(&key.name),
+                    Kind::NodeReport => return self.conditions.delete_report(&key.name),
+                    Kind::ClusterNetwork | Kind::EndpointSlice | Kind::Secret => return,
+                };
+                self.plan.handle_event(now, event);
+            }
+            StoreEvent::Synced(kind) => {
+                self.awaited.remove(&kind);
+                if self.awaited.is_empty() && !self.plan.is_synced() {
+                    info!("everything that exists is known; assigning addresses");
+                    self.plan.handle_event(now, Event::Synced);
+                    self.conditions.handle_synced(now);
+                    metrics.set_ready();
+                }
+            }
+        }
+    }
+
+    fn handle_applied(&mut self, now: Now, object: &Object) {
+        let event = match object {
+            Object::AddressPool(raw) => edge::pool(raw),
+            Object::AddressClaim(raw) => match edge::claim(raw) {
+                Ok(claim) => Event::ClaimApplied(claim),
+                Err(invalid) => return warn!(%invalid, "a claim that claims nothing"),
+            },
+            Object::Service(raw) => edge::service(raw),
+            Object::Namespace(raw) => {
+                Event::NamespaceApplied(raw.metadata.name.clone().unwrap_or_default(), edge::labels(&raw.metadata))
+            }
+            Object::Node(raw) => edge::node(raw),
+            Object::BgpPeer(raw) => match self.conditions.apply_peer(raw) {
+                Some(reserved) => reserved,
+                None => return,
+            },
+            Object::Advertisement(raw) => return self.conditions.apply_advertisement(raw),
+            Object::NodeReport(raw) => return self.conditions.apply_report(now, raw),
+            Object::ClusterNetwork(_) | Object::EndpointSlice(_) | Object::Secret(_) => return,
+        };
+        self.plan.handle_event(now, event);
+    }
+
+    fn poll_report(&mut self) -> Option<Report> {
+        let now = now();
+        let write = self.plan.poll_report(now).map(Report::Plan);
+        write.or_else(|| self.conditions.poll_write(now).map(Report::Conditions))
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        match finished {
+            Finished::Plan(Some(result)) => self.plan.handle_result(now(), result),
+            Finished::Plan(None) => {}
+            Finished::Conditions(write, done) => self.conditions.finish(now(), &write, done),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        [self.plan.next_deadline(), self.conditions.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn handle_deadline(&mut self) {
+        let now = now();
+        self.plan.handle_deadline(now);
+        self.conditions.handle_deadline(now);
+    }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: Timestamp::now() }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
 }

@@ -1,0 +1,502 @@
+//! The plan: the one owner of the question which address belongs to whom.
+//!
+//! It is pure. What stores tell goes in as [`Event`]s, what became of writes as [`WriteResult`]s, the time with both; what shall be
+//! written comes out of [`Plan::poll_write`] and [`Plan::poll_report`]. Call them until they have nothing more, and
+//! [`Plan::handle_deadline`] when [`Plan::next_deadline`] has come.
+//!
+//! Nothing is decided before [`Event::Synced`]. Then what exists is adopted: claims, then addresses that stand in the status of
+//! Services, oldest first; only then do those without an address get one. So a restart changes nothing.
+//!
+//! An address is handed out in two steps, each a write whose failure is harmless: the claim is made, which only one can, because its
+//! name is the address; then the Service's status is written, upon the very version that was judged. It is given back in the
+//! opposite order: no status names it any more, then the claim goes. A crash between any two steps leaves a claim too many, never
+//! an address with two owners; and a claim too many is found by its owner's UID.
+//!
+//! Inside, three parts keep three things apart: [`pools`] and [`allocator`] what there is, [`ledger`] who has what and whether the
+//! store agrees, [`choice`] who shall have what. [`settle`] brings the second in line with the third, one Service at a time.
+
+mod allocator;
+mod choice;
+mod claim;
+mod ledger;
+mod message;
+mod pools;
+mod refusal;
+mod report;
+mod services;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use roadstead_api::checked::{AddressRange, ObjectRef, ServiceKey};
+
+use choice::State;
+use ledger::{Observation, is_service};
+use pools::Family;
+use report::Reports;
+use services::{Age, Service, StatusWrite, WaitFor};
+
+pub use allocator::{Allocator, Avoid, Number};
+pub use claim::{Claim, Owner, StoredClaim, Uid, Version};
+pub use message::{Count, Event, Now, PoolReport, ServiceState, StatusOutcome, Wish, Write, WriteResult};
+pub use services::{CLASS, Classes};
+
+/// How long a claim may name a Service that is not there. The lists that a start reads are not of one moment, so a claim may be
+/// known before the Service that it was made for.
+pub const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+
+/// When a write that the store refused is tried again: somebody has to change something first.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(10);
+
+/// Which address belongs to whom.
+#[derive(Debug, Default)]
+pub struct Plan {
+    classes: Classes,
+    synced: bool,
+    state: State,
+    /// Owners in claims that are no known Service, and what they own.
+    orphans: BTreeMap<Uid, BTreeSet<IpAddr>>,
+    /// Claimed blocks, from which no single address is handed out.
+    blocks: BTreeMap<IpNet, Uid>,
+    /// What is in `state.reserved`, by whose it is.
+    reservations: BTreeMap<ObjectRef, BTreeSet<IpAddr>>,
+    timers: BTreeSet<(Instant, Timer)>,
+    /// Services to look at.
+    unsettled: BTreeSet<Age>,
+    /// What waiting Services may have waited for.
+    awaited: VecDeque<WaitFor>,
+    status_due: VecDeque<ServiceKey>,
+    notice_due: VecDeque<ServiceKey>,
+    reports: Reports,
+}
+
+/// Something to look at when its time has come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Whether the address has rested.
+    Rest(IpAddr),
+    /// Whether the owner of claims is still unknown.
+    Orphan(Uid),
+    /// Whether the store takes the claim by now.
+    Claim(IpAddr),
+    /// Whether the store takes the status by now.
+    Status(ServiceKey),
+}
+
+impl Plan {
+    /// An empty plan.
+    pub fn new(classes: Classes) -> Self {
+        Self { classes, ..Self::default() }
+    }
+
+    /// Takes note of something that the store told.
+    pub fn handle_event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::PoolApplied { name, checked, generation, report } => {
+                self.reports.observe(&name, report);
+                if self.state.pools.apply(&name, checked, generation) {
+                    self.pools_changed(now);
+                }
+            }
+            Event::PoolDeleted(name) => {
+                self.reports.forget(&name);
+                if self.state.pools.delete(&name) {
+                    self.pools_changed(now);
+                }
+            }
+            Event::ClaimApplied(stored) => self.claim_applied(now, stored),
+            Event::ClaimDeleted(net, uid) => self.claim_deleted(now, net, &uid),
+            Event::ServiceApplied(state) => self.service_applied(now, state),
+            Event::ServiceDeleted(key, uid) => {
+                if self.state.services.get(&key).is_some_and(|service| service.version.uid == uid) {
+                    self.service_gone(now, &key);
+                }
+            }
+            Event::NamespaceApplied(name, labels) => {
+                if self.state.namespaces.get(&name) != Some(&labels) {
+                    self.state.namespaces.insert(name.clone(), labels);
+                    self.unsettle_namespace(&name);
+                }
+            }
+            Event::NamespaceDeleted(name) => {
+                self.state.namespaces.remove(&name);
+            }
+            Event::Reserved(owner, addresses) => self.reserve(owner, addresses),
+            Event::Synced => self.adopt(now),
+        }
+        self.work(now);
+    }
+
+    /// Takes note of how a write ended.
+    pub fn handle_result(&mut self, now: Now, result: WriteResult) {
+        match result {
+            WriteResult::Claim(net, found) => {
+                let address = net.addr();
+                let observation = self.state.ledger.finish(address, found);
+                self.after_claim(now, address, true, observation);
+            }
+            WriteResult::ClaimRefused(net, reason) => self.claim_refused(now, net.addr(), &reason),
+            WriteResult::ServiceStatus(key, uid, outcome) => self.status_written(now, &key, &uid, outcome),
+            WriteResult::PoolStatus(name, done) => self.reports.finish(&name, done, now),
+        }
+        self.work(now);
+    }
+
+    /// The next write that an address waits for.
+    pub fn poll_write(&mut self) -> Option<Write> {
+        // The last step of one Service goes before the first of another.
+        self.poll_status_write().or_else(|| self.state.ledger.poll_write())
+    }
+
+    /// The next write that only people wait for.
+    pub fn poll_report(&mut self, now: Now) -> Option<Write> {
+        if !self.synced {
+            return None;
+        }
+        self.poll_notice().or_else(|| self.reports.poll_write(&self.state, now))
+    }
+
+    /// When [`Plan::handle_deadline`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(deadline, _)| *deadline);
+        [timer, self.reports.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Does what the time has come for.
+    pub fn handle_deadline(&mut self, now: Now) {
+        while let Some((deadline, _)) = self.timers.first()
+            && *deadline <= now.instant
+            && let Some((_, timer)) = self.timers.pop_first()
+        {
+            match timer {
+                Timer::Rest(address) => self.rest(now, address),
+                Timer::Orphan(uid) => {
+                    for address in self.orphans.remove(&uid).unwrap_or_default() {
+                        self.give_back(now, address, &uid);
+                    }
+                }
+                Timer::Claim(address) => self.state.ledger.touch(address),
+                Timer::Status(key) => {
+                    if let Some(service) = self.state.services.get_mut(&key) {
+                        if service.status_write == StatusWrite::AwaitEvent {
+                            service.status_write = StatusWrite::Idle;
+                        }
+                        self.unsettled.insert(service.age());
+                    }
+                }
+            }
+        }
+        self.work(now);
+    }
+
+    /// Whether everything that exists was told.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// How many Services are ours and have no address.
+    pub fn pending(&self) -> usize {
+        self.state.services.pending()
+    }
+
+    /// What was last found of each pool.
+    pub fn pools(&self) -> impl Iterator<Item = (&str, &PoolReport)> {
+        self.reports.iter()
+    }
+
+    /// Decides about all that exists, in the order in which it has a right to its address.
+    fn adopt(&mut self, now: Now) {
+        if self.synced {
+            return;
+        }
+        self.synced = true;
+        self.pools_changed(now);
+        let mut ranked: Vec<(u8, Age)> = Vec::new();
+        for service in self.state.services.iter() {
+            let rank = match service {
+                service if !service.ours => 0,
+                service if !service.holds.is_empty() => 1,
+                service if !service.status.is_empty() => 2,
+                _ => 3,
+            };
+            ranked.push((rank, service.age()));
+        }
+        ranked.sort();
+        for (_, (_, key)) in ranked {
+            self.settle(now, &key);
+        }
+        self.unsettled.clear();
+    }
+
+    /// Looks at everything that is to be looked at.
+    fn work(&mut self, now: Now) {
+        if !self.synced {
+            return;
+        }
+        loop {
+            if let Some((_, key)) = self.unsettled.pop_first() {
+                self.settle(now, &key);
+            } else if let Some(awaited) = self.awaited.pop_front() {
+                self.wake(now, &awaited);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Tries those that wait, oldest first, for as long as there is something to have.
+    fn wake(&mut self, now: Now, awaited: &WaitFor) {
+        let mut previous = None;
+        while let Some(age) = self.state.services.next_waiting(awaited, previous.as_ref()) {
+            if let WaitFor::Pool(pool, family) = awaited
+                && self.state.pools.get(pool).and_then(|pool| pool.next_free(*family)).is_none()
+            {
+                return;
+            }
+            self.settle(now, &age.1);
+            previous = Some(age);
+        }
+    }
+
+    fn pools_changed(&mut self, now: Now) {
+        if !self.synced {
+            return;
+        }
+        let taken: Vec<IpAddr> = self.state.ledger.addresses().chain(self.state.reserved.keys().copied()).collect();
+        let blocks: Vec<AddressRange> = self.blocks.keys().map(|net| AddressRange::from(*net)).collect();
+        self.state.pools.recompute(&taken, &blocks);
+        let held: Vec<(IpAddr, String, bool)> = self
+            .state
+            .ledger
+            .iter()
+            .map(|(address, held)| (address, held.pool.clone(), held.released.is_some()))
+            .collect();
+        for (address, pool, resting) in held {
+            self.take_over(address, &pool);
+            if resting {
+                self.rest(now, address);
+            }
+        }
+        for name in self.state.pools.names() {
+            self.reports.touch(name);
+        }
+        self.unsettled.extend(self.state.services.iter().map(Service::age));
+    }
+
+    /// Books an address that its pool lost to the pool that has it now, unless an owner asks for the former by name: then the claim
+    /// is what says that it got what it asked for.
+    fn take_over(&mut self, address: IpAddr, former: &str) {
+        let Some(pool) = self.state.pools.of(address).map(|pool| pool.pool.name.clone()) else { return };
+        let Some(held) = self.state.ledger.get(address) else { return };
+        let asked_for = held.owners.keys().any(|uid| {
+            let wish = self.state.services.by_uid(uid).and_then(|service| service.wish.as_ref());
+            wish.is_some_and(|wish| wish.pool.as_deref() == Some(former))
+        });
+        if pool != former && !asked_for {
+            self.state.ledger.move_to_pool(address, &pool);
+        }
+    }
+
+    fn claim_applied(&mut self, now: Now, stored: StoredClaim) {
+        let net = stored.claim.net;
+        if net.prefix_len() != net.max_prefix_len() {
+            if self.blocks.insert(net, stored.version.uid).is_none() {
+                self.pools_changed(now);
+            }
+            return;
+        }
+        let address = net.addr();
+        let known = self.state.ledger.get(address).is_some();
+        let observation = self.state.ledger.observe(address, stored);
+        self.after_claim(now, address, known, observation);
+    }
+
+    fn claim_deleted(&mut self, now: Now, net: IpNet, uid: &str) {
+        if self.blocks.get(&net).is_some_and(|known| known == uid) {
+            self.blocks.remove(&net);
+            self.pools_changed(now);
+            return;
+        }
+        self.state.ledger.observe_deleted(net.addr(), uid);
+        self.after_claim(now, net.addr(), true, Observation::default());
+    }
+
+    /// Draws the consequences of what is known of a claim now.
+    fn after_claim(&mut self, now: Now, address: IpAddr, known: bool, observation: Observation) {
+        if !known {
+            self.state.pools.take(address);
+        }
+        for uid in observation.found {
+            let owner = self.state.ledger.get(address).and_then(|held| held.owners.get(&uid));
+            let Some(is_service) = owner.map(is_service) else { continue };
+            match self.state.services.by_uid(&uid).map(|service| service.key.clone()) {
+                Some(key) => {
+                    if let Some(service) = self.state.services.get_mut(&key) {
+                        service.holds.insert(address);
+                    }
+                }
+                None if is_service => {
+                    self.orphans.entry(uid.clone()).or_default().insert(address);
+                    self.timers.insert((now.instant + ORPHAN_GRACE, Timer::Orphan(uid)));
+                }
+                None => {}
+            }
+        }
+        for uid in observation.unconfirmed {
+            // The store has others there: whoever cannot share with them was too late, and takes the next address.
+            let Some(service) = self.state.services.by_uid(&uid) else { continue };
+            let key = service.key.clone();
+            if !choice::may_join(&self.state, service, address) {
+                self.state.ledger.remove_owner(address, &uid, None);
+                if let Some(service) = self.state.services.get_mut(&key) {
+                    service.holds.remove(&address);
+                    service.assigned.remove(&address);
+                    self.unsettled.insert(service.age());
+                }
+            }
+        }
+        if let Some(held) = self.state.ledger.get(address) {
+            let resting = held.released.is_some();
+            let owners = held.owners.keys().filter_map(|uid| self.state.services.by_uid(uid));
+            self.unsettled.extend(owners.map(Service::age));
+            self.touch_reports(address);
+            if resting {
+                self.rest(now, address);
+            }
+        }
+        self.collect(address);
+    }
+
+    fn claim_refused(&mut self, now: Now, address: IpAddr, reason: &str) {
+        self.state.ledger.refuse(address);
+        self.timers.insert((now.instant + REFUSED_RETRY, Timer::Claim(address)));
+        let owners = self.state.ledger.get(address).map(|held| held.owners.keys().cloned().collect::<Vec<_>>());
+        for uid in owners.unwrap_or_default() {
+            if let Some(key) = self.state.services.by_uid(&uid).map(|service| service.key.clone()) {
+                self.tell(&key, settle::NOT_ASSIGNED, format!("{address} cannot be claimed: {reason}"));
+            }
+        }
+    }
+
+    fn service_applied(&mut self, now: Now, seen: ServiceState) {
+        let known = self.state.services.get(&seen.key).map(|service| service.version.uid.clone());
+        if known.as_ref().is_some_and(|uid| *uid != seen.version.uid) {
+            self.service_gone(now, &seen.key);
+        }
+        let service = match self.state.services.get_mut(&seen.key) {
+            Some(service) => service,
+            None => {
+                let service = Service::new(seen.key.clone(), seen.version.clone());
+                self.state.services.insert(service)
+            }
+        };
+        service.update(seen, &self.classes);
+        if let Some(addresses) = self.orphans.remove(&service.version.uid) {
+            service.holds.extend(addresses);
+        }
+        self.unsettled.insert(service.age());
+    }
+
+    fn service_gone(&mut self, now: Now, key: &ServiceKey) {
+        let Some(service) = self.state.services.remove(key) else { return };
+        self.unsettled.remove(&service.age());
+        self.reserve(key.object(), BTreeSet::new());
+        for address in service.holds {
+            self.give_back(now, address, &service.version.uid);
+        }
+    }
+
+    /// Takes an address from an owner in whose status it is no more.
+    fn give_back(&mut self, now: Now, address: IpAddr, uid: &str) {
+        let Some(held) = self.state.ledger.get(address) else { return };
+        let share_key = held.owners.get(uid).and_then(|owner| owner.share_key.clone());
+        let pool = self.state.pools.of(address).or_else(|| self.state.pools.get(&held.pool));
+        let rests = pool.is_some_and(|pool| !pool.pool.reuse_delay.is_zero());
+        self.state.ledger.remove_owner(address, uid, rests.then(|| settle::whole_second(now.wall)));
+        self.touch_reports(address);
+        self.awaited.push_back(WaitFor::Address(address));
+        self.awaited.extend(share_key.map(WaitFor::Share));
+        if self.state.ledger.get(address).is_some_and(|held| held.released.is_some()) {
+            self.rest(now, address);
+        }
+        self.collect(address);
+    }
+
+    /// Forgets an address that nobody has any more, and lets those know that wait for it.
+    fn collect(&mut self, address: IpAddr) {
+        if self.state.ledger.collect(address) {
+            self.vacate(address);
+        }
+    }
+
+    fn vacate(&mut self, address: IpAddr) {
+        self.touch_reports(address);
+        if self.state.ledger.get(address).is_some() || self.state.reserved.contains_key(&address) {
+            return;
+        }
+        if let Some(pool) = self.state.pools.release(address) {
+            self.awaited.push_back(WaitFor::Address(address));
+            self.awaited.push_back(WaitFor::Pool(pool, Family::of(address)));
+        }
+    }
+
+    /// Ends the rest of an address, or looks again when it ends.
+    fn rest(&mut self, now: Now, address: IpAddr) {
+        let Some(held) = self.state.ledger.get(address) else { return };
+        let Some(released) = held.released else { return };
+        let pool = self.state.pools.of(address).or_else(|| self.state.pools.get(&held.pool));
+        let delay = pool.map_or(Duration::ZERO, |pool| pool.pool.reuse_delay);
+        // A clock that was set back must not make it rest for longer than the pool says.
+        let rested = Duration::try_from(now.wall.duration_since(released)).unwrap_or(Duration::ZERO);
+        match delay.checked_sub(rested).filter(|left| !left.is_zero()) {
+            Some(left) => {
+                self.timers.retain(|(_, timer)| *timer != Timer::Rest(address));
+                self.timers.insert((now.instant + left, Timer::Rest(address)));
+            }
+            None => self.state.ledger.end_rest(address),
+        }
+    }
+
+    /// Notes which addresses are somebody's own.
+    fn reserve(&mut self, owner: ObjectRef, addresses: BTreeSet<IpAddr>) {
+        let former = match addresses.is_empty() {
+            true => self.reservations.remove(&owner),
+            false => self.reservations.insert(owner.clone(), addresses.clone()),
+        };
+        let former = former.unwrap_or_default();
+        for address in addresses.difference(&former) {
+            self.state.reserved.entry(*address).or_default().insert(owner.clone());
+            self.state.pools.take(*address);
+            self.touch_reports(*address);
+        }
+        for address in former.difference(&addresses) {
+            if let Some(owners) = self.state.reserved.get_mut(address) {
+                owners.remove(&owner);
+                if owners.is_empty() {
+                    self.state.reserved.remove(address);
+                    self.vacate(*address);
+                }
+            }
+        }
+    }
+
+    fn unsettle_namespace(&mut self, namespace: &str) {
+        let in_namespace = self.state.services.iter().filter(|service| service.key.namespace == namespace);
+        self.unsettled.extend(in_namespace.map(Service::age));
+    }
+
+    fn touch_reports(&mut self, address: IpAddr) {
+        if let Some(pool) = self.state.pools.of(address) {
+            self.reports.touch(&pool.pool.name);
+        }
+        if let Some(held) = self.state.ledger.get(address) {
+            self.reports.touch(&held.pool);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
