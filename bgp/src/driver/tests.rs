@@ -273,7 +273,8 @@ async fn both_sides_dialling_end_with_one_session() {
     at_right.connect = Connect::Both;
     let key = || PeerKey::from("other");
     let (one, other) = tokio::join!(left.set_peer(key(), at_left), right.set_peer(key(), at_right));
-    (one.unwrap(), other.unwrap());
+    one.unwrap();
+    other.unwrap();
     up(&mut left_events).await;
     up(&mut right_events).await;
     left.update_routes(key(), vec![announce("192.0.2.0/24")]).await.unwrap();
