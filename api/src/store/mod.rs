@@ -20,7 +20,7 @@ use crate::checked::{ObjectRef, ServiceKey};
 use crate::kinds::{AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, NodeReport};
 
 pub use directory::{DirectoryStore, OpenError, Place, Problem};
-pub use kubernetes::{ConnectError, KubernetesStore};
+pub use kubernetes::{ConnectError, KubernetesStore, LOG_DIRECTIVES};
 pub use object::{Kind, Object, ObjectKey};
 
 /// A store of either home; cheap to clone.

@@ -192,3 +192,110 @@ fn read(path: &Path, looked_at: Fingerprint) -> io::Result<Option<String>> {
     })?;
     Ok(Some(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::directory::scratch::Scratch;
+
+    /// What a look told, as `a.yaml=text` and `a.yaml gone`.
+    fn look(files: &mut Files) -> Vec<String> {
+        let told = |(path, change): (PathBuf, Change)| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            match change {
+                Change::Text(text) => format!("{name}={text}"),
+                Change::Unreadable(reason) => format!("{name} {reason}"),
+                Change::Gone => format!("{name} gone"),
+            }
+        };
+        files.look().unwrap().into_iter().map(told).collect()
+    }
+
+    fn looks(files: &mut Files, count: u32) -> Vec<String> {
+        (0..count).flat_map(|_| look(files)).collect()
+    }
+
+    fn one_file() -> (Scratch, Files) {
+        let scratch = Scratch::new();
+        scratch.put("a.yaml", "1");
+        let mut files = Files::new(scratch.manifests(), None);
+        assert_eq!(files.look_first().unwrap().len(), 1);
+        (scratch, files)
+    }
+
+    #[test]
+    fn a_change_is_told_once_it_has_settled() {
+        let (scratch, mut files) = one_file();
+        assert_eq!(looks(&mut files, 10), [""; 0], "nothing happened");
+        scratch.put("a.yaml", "22");
+        assert_eq!(look(&mut files), [""; 0], "may still be written");
+        scratch.put("a.yaml", "333");
+        assert_eq!(look(&mut files), [""; 0], "was still being written");
+        assert_eq!(looks(&mut files, 10), ["a.yaml=333"]);
+    }
+
+    #[test]
+    fn a_file_written_in_two_steps_is_never_seen_empty() {
+        let (scratch, mut files) = one_file();
+        scratch.put("a.yaml", "");
+        assert_eq!(looks(&mut files, GONE - 1), [""; 0]);
+        scratch.put("a.yaml", "22");
+        assert_eq!(looks(&mut files, 10), ["a.yaml=22"], "truncated and written");
+        scratch.remove("a.yaml");
+        assert_eq!(looks(&mut files, GONE - 1), [""; 0]);
+        scratch.put("a.yaml", "333");
+        assert_eq!(looks(&mut files, 10), ["a.yaml=333"], "moved away and written");
+    }
+
+    #[test]
+    fn a_file_that_stays_empty_or_away_is_believed() {
+        let (scratch, mut files) = one_file();
+        scratch.put("a.yaml", "");
+        assert_eq!(looks(&mut files, GONE), ["a.yaml="]);
+        scratch.put("a.yaml", "1");
+        assert_eq!(looks(&mut files, SETTLED), ["a.yaml=1"]);
+        scratch.remove("a.yaml");
+        assert_eq!(looks(&mut files, GONE), ["a.yaml gone"]);
+        assert_eq!(looks(&mut files, 10), [""; 0]);
+    }
+
+    #[test]
+    fn the_swap_of_a_configmap_volume_is_a_change() {
+        let scratch = Scratch::new();
+        let root = scratch.manifests();
+        for (version, text) in [("..1", "1"), ("..2", "2")] {
+            scratch.put(&format!("{version}/a.yaml"), text);
+        }
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
+        link("..1", "..data");
+        link("..data/a.yaml", "a.yaml");
+        let mut files = Files::new(root.clone(), None);
+        assert_eq!(files.look_first().unwrap(), [(root.join("a.yaml"), Change::Text("1".to_owned()))]);
+        link("..2", "..next");
+        fs::rename(root.join("..next"), root.join("..data")).unwrap();
+        assert_eq!(looks(&mut files, 10), ["a.yaml=2"]);
+    }
+
+    #[test]
+    fn only_manifests_are_read() {
+        let scratch = Scratch::new();
+        for name in [
+            "a.yaml",
+            "b.yml",
+            "c.json",
+            "sub/d.yaml",
+            "sub/sub/e.yaml",
+            ".f.yaml",
+            ".sub/g.yaml",
+            "h.yaml~",
+            "i.txt",
+            "j.d/k.yaml",
+        ] {
+            scratch.put(name, "x");
+        }
+        std::os::unix::fs::symlink("nowhere", scratch.manifests().join("l.yaml")).unwrap();
+        let mut files = Files::new(scratch.manifests(), Some(&scratch.manifests().join("j.d")));
+        let found: Vec<_> = files.look_first().unwrap().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(found, ["a.yaml", "b.yml", "c.json", "sub/d.yaml"].map(|name| scratch.manifests().join(name)));
+    }
+}

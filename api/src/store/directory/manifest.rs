@@ -355,3 +355,6 @@ fn check_service(service: &Service) -> Result<(), Vec<Invalid>> {
     }
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
+
+#[cfg(test)]
+mod tests;

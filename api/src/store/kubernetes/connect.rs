@@ -120,3 +120,54 @@ pub(super) fn one_line(error: &dyn Error) -> String {
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Connects with a kubeconfig of this text, and says what is wrong with it.
+    #[track_caller]
+    fn check(name: &str, text: Option<&str>, expected: &str) {
+        let path = std::env::temp_dir().join(format!("roadstead-kubeconfig-{}-{name}", std::process::id()));
+        if let Some(text) = text {
+            std::fs::write(&path, text).unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = runtime.block_on(client(Some(path.clone()))).map(drop);
+        let _ = std::fs::remove_file(&path);
+        let told = outcome.map_or_else(|error| error.to_string(), |()| "connected".to_owned());
+        assert_eq!(told.replace(&path.display().to_string(), "FILE"), expected, "{name}");
+    }
+
+    #[test]
+    fn a_kubeconfig_that_cannot_be_used_is_refused_in_words() {
+        let good = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n\
+                    clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]\nusers: [{name: u, user: {token: t}}]\n";
+        let with = |from: &str, to: &str| good.replace(from, to);
+        check("good", Some(good), "connected");
+        check("missing", None, "kubeconfig FILE: cannot be read: No such file or directory (os error 2)");
+        check("empty", Some(""), "kubeconfig FILE: no current-context is set");
+        check(
+            "yaml",
+            Some("a: [1\n"),
+            "kubeconfig FILE: not a kubeconfig in YAML: unclosed bracket '[' at line 1, column 4",
+        );
+        check("context", Some(&with("current-context: c\n", "")), "kubeconfig FILE: no current-context is set");
+        check(
+            "other-context",
+            Some(&with("current-context: c", "current-context: x")),
+            "kubeconfig FILE: current-context is \"x\", and there is no context of that name",
+        );
+        check(
+            "cluster",
+            Some(&with("cluster: k,", "cluster: x,")),
+            "kubeconfig FILE: the context's cluster is \"x\", and there is none of that name",
+        );
+        check(
+            "certificate",
+            Some(&with("server:", "certificate-authority: /nonexistent/ca.crt, server:")),
+            "kubeconfig FILE: failed to load certificate authority: failed to read file '\"/nonexistent/ca.crt\"': No such file or \
+             directory (os error 2)",
+        );
+    }
+}

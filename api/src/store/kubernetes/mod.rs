@@ -38,6 +38,10 @@ use refusal::write_error;
 
 pub use connect::ConnectError;
 
+/// Log directives for binaries that use this store: `kube` itself logs each failed request, as ERROR and at length, in a loop. What
+/// matters of that is logged here, once and in words.
+pub const LOG_DIRECTIVES: &str = "kube_client=off,kube_runtime=off";
+
 /// A write that was not answered within this is given up; whether it was done is then unknown.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 

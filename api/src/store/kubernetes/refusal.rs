@@ -11,10 +11,14 @@ pub(super) fn write_error(object: ObjectRef, error: kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {
         return WriteError::Unavailable { object, reason: one_line(&error) };
     };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    let other_uid = causes.any(|cause| cause.field == "metadata.uid");
     let names_object = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
     match status.code {
         409 if status.reason == reason::ALREADY_EXISTS => WriteError::AlreadyExists(object),
         409 => WriteError::Conflict(object),
+        // Where the body carries a UID, another object of the same name is refused as an edit of an immutable field.
+        422 if other_uid => WriteError::Conflict(object),
         404 if names_object => WriteError::NotFound(object),
         // The whole resource is missing: its CRD is not installed, or not served yet.
         404 => WriteError::Unavailable {
@@ -36,7 +40,11 @@ mod tests {
     use super::*;
 
     fn api(code: u16, reason: &str, name: &str) -> kube::Error {
-        let details: StatusDetails = serde_json::from_value(serde_json::json!({ "name": name })).unwrap();
+        with_details(code, reason, serde_json::json!({ "name": name }))
+    }
+
+    fn with_details(code: u16, reason: &str, details: serde_json::Value) -> kube::Error {
+        let details: StatusDetails = serde_json::from_value(details).unwrap();
         kube::Error::Api(Box::new(Status { code, details: Some(details), ..Status::failure("words", reason) }))
     }
 
@@ -63,6 +71,8 @@ mod tests {
             "Unavailable: AddressClaim 203.0.113.7: the API server does not know the kind: words",
         );
         check(api(422, "Invalid", "203.0.113.7"), "Refused: AddressClaim 203.0.113.7: words");
+        let other_uid = serde_json::json!({ "name": "any", "causes": [{ "field": "metadata.uid" }] });
+        check(with_details(422, "Invalid", other_uid), "Conflict: AddressClaim 203.0.113.7 changed since it was read");
         check(api(403, "Forbidden", "203.0.113.7"), "Refused: AddressClaim 203.0.113.7: words");
         check(api(400, "BadRequest", ""), "Refused: AddressClaim 203.0.113.7: words");
         check(

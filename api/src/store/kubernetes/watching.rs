@@ -23,6 +23,8 @@ use crate::store::{Event, Object, ObjectKey, Watch};
 const WATCH_SECONDS: u32 = 60;
 /// Pause after the server refused a list, before the next try.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// A server that has just started refuses with 429 or 503 until it has read its storage; that is nobody's concern for this long.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A refusal that lasts is logged this often.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -42,9 +44,10 @@ where
     if let Some(name) = &watch.name {
         config = config.fields(&format!("metadata.name={name}"));
     }
-    let plural = format!("{}.{}", K::plural(&()), K::group(&()));
+    let plural = format!("{}.{}", K::plural(&()), K::group(&())).trim_end_matches('.').to_owned();
     let closed = events.clone();
-    let mut task = Task { watch, plural, events, health, known: Known::default(), synced: false, reminded: None };
+    let mut task =
+        Task { watch, plural, events, health, known: Known::default(), synced: false, refused: None, reminded: None };
     tokio::select! {
         () = closed.closed() => {}
         _ = task.follow(watcher(api, config)) => {}
@@ -59,6 +62,8 @@ struct Task {
     health: Health,
     known: Known,
     synced: bool,
+    /// Since when the server refuses.
+    refused: Option<Instant>,
     /// When a refusal that lasts was last logged.
     reminded: Option<Instant>,
 }
@@ -87,7 +92,10 @@ impl Task {
     {
         match event {
             watcher::Event::Init => self.known.begin_list(),
-            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => self.applied(object).await?,
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                self.accepted();
+                self.applied(object).await?;
+            }
             watcher::Event::Delete(object) => {
                 let key = ObjectKey::from(&Object::from(object));
                 if let Some(uid) = self.known.deleted(&key) {
@@ -98,9 +106,7 @@ impl Task {
                 for (key, uid) in self.known.end_list() {
                     self.tell(Event::Deleted(key, uid)).await?;
                 }
-                if self.reminded.take().is_some() {
-                    info!(resource = self.plural, "can be watched now");
-                }
+                self.accepted();
                 if !self.synced {
                     self.synced = true;
                     self.tell(Event::Synced(self.watch.kind)).await?;
@@ -141,7 +147,9 @@ impl Task {
                 debug!(resource = self.plural, "watch expired, listing again")
             }
             Cause::Answer(status) => {
-                if self.reminded.is_none_or(|last| last.elapsed() >= REMIND) {
+                let lasts = self.refused.get_or_insert_with(Instant::now).elapsed() >= PATIENCE;
+                let told = self.reminded.is_some_and(|last| last.elapsed() < REMIND);
+                if !told && (lasts || matches!(status.code, 403 | 404)) {
                     self.reminded = Some(Instant::now());
                     self.remind(status);
                 }
@@ -151,6 +159,13 @@ impl Task {
                 warn!(resource = self.plural, error = one_line(&error), "the API server's answer cannot be understood");
                 sleep(spread(REFUSED_PAUSE)).await;
             }
+        }
+    }
+
+    fn accepted(&mut self) {
+        self.refused = None;
+        if self.reminded.take().is_some() {
+            info!(resource = self.plural, "can be watched now");
         }
     }
 
@@ -174,6 +189,7 @@ fn drop_ballast(metadata: &mut ObjectMeta) {
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove(LAST_APPLIED);
     }
+    metadata.annotations.take_if(|annotations| annotations.is_empty());
 }
 
 /// What is behind a watch's error.
