@@ -102,8 +102,9 @@ impl std::fmt::Display for FamilyList {
 pub enum SessionError {
     #[error("cannot connect: {reason}")]
     DialFailed { reason: String },
-    #[error("cannot connect: no answer within {after:?}")]
-    DialTimeout { after: Duration },
+    #[error("cannot connect: no answer within {after:?}{}", if *.signed {
+        "; a router with another password, or without one, does not answer either" } else { "" })]
+    DialTimeout { after: Duration, signed: bool },
     #[error("connection lost: {reason}")]
     ConnectionLost { reason: String },
     #[error("peer closed the connection {}", if *.established { "without a NOTIFICATION" } else {

@@ -21,8 +21,7 @@ use crate::peer::{Context, Peer};
 use crate::random::SplitMix64;
 use crate::rib::Interner;
 use crate::{
-    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, Transport,
-    UnknownPeer,
+    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, UnknownPeer,
 };
 
 /// A connection, from the order to dial it (or the moment it came in) until it was closed. Never used twice.
@@ -50,12 +49,11 @@ pub enum Accepted {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Open a connection; answer with [`Speaker::handle_dialled`] or [`Speaker::handle_closed`].
+    /// Open a connection, as [`Speaker::config`] says; answer with [`Speaker::handle_dialled`] or
+    /// [`Speaker::handle_closed`].
     Dial {
         connection: ConnectionId,
         peer: PeerKey,
-        transport: Transport,
-        ttl: u8,
     },
     /// [`Speaker::pending_write`] has something for this connection.
     Write {
@@ -238,6 +236,16 @@ impl Speaker {
         self.outputs
             .pop_front()
             .or_else(|| std::mem::take(&mut self.routes_changed).then_some(Output::Event(Event::RoutesChanged)))
+    }
+
+    /// The configuration in force.
+    pub fn config(&self, key: &PeerKey) -> Option<&PeerConfig> {
+        self.peers.get(key).map(Peer::config)
+    }
+
+    /// Every peer with its configuration, by name.
+    pub fn configs(&self) -> impl Iterator<Item = (&PeerKey, &PeerConfig)> {
+        self.peers.iter().map(|(key, peer)| (key, peer.config()))
     }
 
     /// One entry per peer, by name.

@@ -42,8 +42,6 @@ enum Input {
 
 pub(super) struct Engine {
     speaker: Speaker,
-    /// What sockets need to know of a peer.
-    configs: BTreeMap<PeerKey, PeerConfig>,
     links: BTreeMap<ConnectionId, Link>,
     listeners: Vec<Arc<TcpListener>>,
     commands: mpsc::Receiver<Command>,
@@ -71,6 +69,8 @@ const INPUTS: usize = 128;
 const READ_SIZE: usize = 16 * 1024;
 /// So many inputs are taken before time and outputs have their turn again.
 const BATCH: usize = 64;
+/// So many connections may be refused in words at the same time.
+const MOST_FAREWELLS: usize = 128;
 /// How long a shutdown may take.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 /// A clock so late means that this process did not run: then peers may have spoken, and must be heard before they are
@@ -87,7 +87,6 @@ impl Engine {
         let (input_sender, inputs) = mpsc::channel(INPUTS);
         Self {
             speaker: Speaker::new(seed),
-            configs: BTreeMap::new(),
             links: BTreeMap::new(),
             listeners: listeners.into_iter().map(Arc::new).collect(),
             commands,
@@ -163,8 +162,8 @@ impl Engine {
                 let _ = reply.send(self.set_peer(now, key, *config));
             }
             Command::RemovePeer { key } => {
-                if let Some(config) = self.configs.remove(&key) {
-                    self.forget_password(&config);
+                if let Some(config) = self.speaker.config(&key) {
+                    self.forget_password(config);
                 }
                 if let Err(unknown) = self.speaker.remove_peer(now, &key) {
                     debug!(%unknown, "nothing to remove");
@@ -193,11 +192,10 @@ impl Engine {
 
     fn set_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig) -> Result<(), SetPeerError> {
         config.check()?;
-        if let Some(previous) = self.configs.get(&key)
+        if let Some(previous) = self.speaker.config(&key)
             && (previous.transport.remote.ip(), previous.connect) != (config.transport.remote.ip(), config.connect)
         {
-            let previous = previous.clone();
-            self.forget_password(&previous);
+            self.forget_password(previous);
         }
         // Before the speaker starts, so that the peer's first SYN is met with the key that it is signed with.
         if config.connect.listens() {
@@ -206,16 +204,17 @@ impl Engine {
                 warn!(peer = %key, remote = %config.transport.remote, "peer is waited for, but nothing listens for it");
             }
         }
-        self.configs.insert(key.clone(), config.clone());
         Ok(self.speaker.set_peer(now, key, config)?)
     }
 
     /// RFC 2385 keys belong to the listening socket, by peer address: the SYN must be signed already.
     fn set_password(&self, config: &PeerConfig) -> Result<(), SetPeerError> {
         for listener in self.listeners.iter().filter(|listener| serves(listener, config)) {
-            let had_password = self.configs.values().any(|other| {
-                other.transport.remote.ip() == config.transport.remote.ip() && other.transport.password.is_some()
-            });
+            let remote = config.transport.remote.ip();
+            let had_password = self
+                .speaker
+                .configs()
+                .any(|(_, other)| other.transport.remote.ip() == remote && other.transport.password.is_some());
             if config.transport.password.is_none() && !had_password {
                 continue;
             }
@@ -280,10 +279,13 @@ impl Engine {
         match self.speaker.handle_accepted(now, endpoints) {
             Accepted::Refused(last) => {
                 debug!(%remote, "connection refused");
-                self.closing.spawn(closing::close(Arc::new(stream), last));
+                // Beyond that somebody is knocking to make us work, and gets no last words.
+                if self.closing.len() < MOST_FAREWELLS {
+                    self.closing.spawn(closing::close(Arc::new(stream), last));
+                }
             }
             Accepted::Connection(id, key) => {
-                let prepared = match self.configs.get(&key) {
+                let prepared = match self.speaker.config(&key) {
                     Some(config) => socket::prepare_accepted(&stream, config),
                     None => Ok(()),
                 };
@@ -307,7 +309,7 @@ impl Engine {
     fn perform_outputs(&mut self) {
         while let Some(output) = self.speaker.poll_output() {
             match output {
-                Output::Dial { connection, peer, transport: _, ttl: _ } => self.dial(connection, &peer),
+                Output::Dial { connection, peer } => self.dial(connection, &peer),
                 Output::Write { connection } => self.write(connection),
                 Output::Close { connection, last } => self.close(connection, last),
                 // Nobody may be listening.
@@ -317,7 +319,7 @@ impl Engine {
     }
 
     fn dial(&mut self, id: ConnectionId, peer: &PeerKey) {
-        let Some(config) = self.configs.get(peer).cloned() else { return };
+        let Some(config) = self.speaker.config(peer).cloned() else { return };
         let inputs = self.input_sender.clone();
         let dialling = self.tasks.spawn(async move {
             let result = socket::dial(&config).await;

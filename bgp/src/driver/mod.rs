@@ -84,6 +84,9 @@ impl Driver {
     /// Binds every listening address and starts the engine on the current tokio runtime. The engine ends with
     /// [`Handle::shutdown`], or when the last handle is dropped.
     ///
+    /// # Panics
+    /// Outside of a tokio runtime, as everything there that makes a socket or a task.
+    ///
     /// # Errors
     /// An address that cannot be bound; the message names it with its port.
     pub fn start(config: DriverConfig) -> io::Result<(Handle, EventReceiver)> {

@@ -21,8 +21,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use rustbgpd_wire::UpdateMessage;
 use rustbgpd_wire::notification::cease_subcode;
+use rustbgpd_wire::{NotificationCode, UpdateMessage};
 use tracing::{debug, info};
 
 use self::backoff::Backoff;
@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     messages_out: u64,
     flaps: u64,
     last_error: Option<String>,
+    /// The last error was one side's refusal of the other's OPEN.
+    refused: bool,
     state: SessionState,
     since: Instant,
 }
@@ -118,6 +120,7 @@ impl Peer {
             messages_out: 0,
             flaps: 0,
             last_error: None,
+            refused: false,
             state: SessionState::Idle,
             since: context.now,
         };
@@ -156,6 +159,7 @@ impl Peer {
             // What went wrong before went wrong with another configuration.
             self.backoff = Backoff::default();
             self.last_error = None;
+            self.refused = false;
         } else {
             self.apply_next_hops();
             if previous.import != self.config.import {
@@ -248,7 +252,10 @@ impl Peer {
         match timer {
             Timer::Connect => Input::Failed(
                 Event::ConnectTimerExpires,
-                SessionError::DialTimeout { after: self.config.connect_retry },
+                SessionError::DialTimeout {
+                    after: self.connect_time(),
+                    signed: self.config.transport.password.is_some(),
+                },
             ),
             Timer::Hold => {
                 let hold = negotiated.map_or(connection::LARGE_HOLD_TIME, |negotiated| negotiated.hold_time);
@@ -344,6 +351,7 @@ impl Peer {
         if let Some(dialling) = dialling.map(|connection| connection.id) {
             self.apply(context, dialling, Input::Failed(Event::CollisionLost, SessionError::Collision));
         }
+        self.refused = false;
         self.begin_session(id);
         info!(peer = %self.key, "session established");
         context.outputs.push_back(Output::Event(speaker::Event::SessionUp { peer: self.key.clone() }));
@@ -378,6 +386,11 @@ impl Peer {
         if matches!(error, SessionError::Collision) && !was_established {
             return;
         }
+        // A router that has refused our OPEN often takes no connection for a while: why it did is still what matters.
+        if self.refused && error.explains_nothing() {
+            return;
+        }
+        self.refused = error.is_refusal();
         let reason = format!("{} ({}): {error}", self.key, self.config.transport.remote.ip());
         if was_established || self.last_error.as_ref() != Some(&reason) {
             info!(peer = %self.key, %error, was_established, "session down");
@@ -418,16 +431,16 @@ impl Peer {
 
     fn dial(&mut self, context: &mut Context<'_>) {
         let id = self.add_connection(context, Origin::Dialled);
-        let (connect_retry, ttl) = (self.config.connect_retry, self.config.outgoing_ttl());
+        let connect_time = self.connect_time();
         if let Some(connection) = self.connection(id) {
-            connection.timers.start(Timer::Connect, context.now, connect_retry.max(SHORTEST_CONNECT_TIME));
+            connection.timers.start(Timer::Connect, context.now, connect_time);
         }
-        context.outputs.push_back(Output::Dial {
-            connection: id,
-            peer: self.key.clone(),
-            transport: self.config.transport.clone(),
-            ttl,
-        });
+        context.outputs.push_back(Output::Dial { connection: id, peer: self.key.clone() });
+    }
+
+    /// How long a dial may take.
+    fn connect_time(&self) -> Duration {
+        self.config.connect_retry.max(SHORTEST_CONNECT_TIME)
     }
 
     fn add_connection(&mut self, context: &mut Context<'_>, origin: Origin) -> ConnectionId {
@@ -532,6 +545,22 @@ impl SessionError {
             }
             _ => false,
         }
+    }
+
+    /// Whether one side did not like the other's OPEN.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Open(_) => true,
+            Self::NotificationReceived { notification, .. } => {
+                notification.code == NotificationCode::OpenMessage.as_u8()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether all that is known is that a connection ended before it was of any use.
+    const fn explains_nothing(&self) -> bool {
+        matches!(self, Self::ClosedByPeer { established: false } | Self::ConnectionLost { .. })
     }
 }
 

@@ -204,8 +204,9 @@ impl Network {
     pub(crate) fn perform(&mut self, index: usize) {
         while let Some(output) = self.speakers[index].poll_output() {
             match output {
-                Output::Dial { connection, transport, .. } => {
-                    let IpAddr::V4(remote) = transport.remote.ip() else { continue };
+                Output::Dial { connection, peer } => {
+                    let Some(config) = self.speakers[index].config(&peer) else { continue };
+                    let IpAddr::V4(remote) = config.transport.remote.ip() else { continue };
                     let to = usize::from(remote.octets()[3]) - 1;
                     self.ports = self.ports.checked_add(1).unwrap_or(1024);
                     let local = SocketAddr::new(address(index).into(), self.ports);

@@ -391,6 +391,23 @@ fn refused_sessions_are_tried_ever_more_rarely() {
 }
 
 #[test]
+fn a_refusal_is_not_forgotten_over_connections_that_are_just_closed() {
+    let mut script = Script::connected(config());
+    script.send(&raw(3, &[2, 2]));
+    script.advance(seconds(5));
+    script.answer_dial();
+    let id = script.connection.expect("dialled again");
+    script.speaker.handle_closed(script.now, id, None);
+    script.perform();
+    assert!(script.status().last_error.unwrap().contains("(2/2)"));
+    // That nobody is there any more is news.
+    script.advance(seconds(5));
+    let (_, id) = *script.dials.last().unwrap();
+    script.speaker.handle_closed(script.now, id, Some("No route to host".to_owned()));
+    assert!(script.status().last_error.unwrap().contains("No route to host"));
+}
+
+#[test]
 fn connections_that_fail_are_tried_every_retry_time() {
     let mut script = Script::configured(config());
     let end = script.now + seconds(100);
