@@ -89,7 +89,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
 /// Says what is wrong with the manifests.
 #[allow(clippy::print_stdout, reason = "the answer of a command is its output")]
 fn check(manifests: PathBuf) -> anyhow::Result<ExitCode> {
-    let (objects, problems) = DirectoryStore::check_once(manifests)?;
+    let (objects, problems) = DirectoryStore::check_once(&manifests)?;
     for problem in &problems {
         println!("{problem}");
     }

@@ -186,7 +186,7 @@ fn watches() -> Vec<Watch> {
 
 /// The nodes of the manifests, or three of our own.
 fn nodes(manifests: PathBuf) -> anyhow::Result<Vec<String>> {
-    let (objects, _) = DirectoryStore::check_once(manifests)?;
+    let (objects, _) = DirectoryStore::check_once(&manifests)?;
     let named: BTreeSet<String> = objects
         .iter()
         .filter_map(|object| match object {
