@@ -42,14 +42,16 @@ use crate::kinds::{AddressClaim, NodeReport};
 use catalog::Catalog;
 use files::{Change, Files};
 use view::View;
-use writer::Writer;
+use writer::{Looked, Writer};
 
 pub use problem::{Place, Problem};
 
 /// Time between two looks at the files. A change is read after two, so it shows within a quarter of a second.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Looks take at most a tenth of one processor, however many files there are.
+/// Looks that find nothing take at most a tenth of one processor, however many files there are.
 const REST: u32 = 10;
+/// Longest time between two looks.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why a directory cannot be a store.
 #[derive(Debug, thiserror::Error)]
@@ -235,8 +237,8 @@ impl Shared {
         Ok(Self { view, writer })
     }
 
-    fn look(&self) {
-        self.writer().look(&self.view);
+    fn look(&self) -> Looked {
+        self.writer().look(&self.view)
     }
 }
 
@@ -255,8 +257,10 @@ impl Looking {
             let mut pause = LOOK_INTERVAL;
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let begin = Instant::now();
-                shared.look();
-                pause = LOOK_INTERVAL.max(begin.elapsed() * REST);
+                pause = match shared.look() {
+                    Looked::Unchanged => (begin.elapsed() * REST).clamp(LOOK_INTERVAL, LONGEST_INTERVAL),
+                    Looked::Changed => LOOK_INTERVAL,
+                };
             }
         };
         let thread = thread::Builder::new().name("manifests".to_owned()).spawn(look);

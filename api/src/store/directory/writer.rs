@@ -41,6 +41,13 @@ pub(super) struct Writer {
     shown: BTreeSet<Problem>,
 }
 
+/// Whether a look found anything new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    Unchanged,
+    Changed,
+}
+
 impl Writer {
     pub(super) fn open(manifests: PathBuf, state: PathBuf, view: &View) -> Result<Self, OpenError> {
         let unreadable = |source| OpenError::Manifests { path: manifests.clone(), source };
@@ -76,17 +83,19 @@ impl Writer {
     }
 
     /// Looks at the files, and takes in what changed.
-    pub(super) fn look(&mut self, view: &View) {
+    pub(super) fn look(&mut self, view: &View) -> Looked {
         match self.files.look() {
-            Ok(changes) if changes.is_empty() && self.unreadable.is_none() => {}
+            Ok(changes) if changes.is_empty() && self.unreadable.is_none() => Looked::Unchanged,
             Ok(changes) => {
                 self.unreadable = None;
                 self.take_in(changes, view);
+                Looked::Changed
             }
             Err(error) => {
                 let reason = format!("cannot be read: {error}; everything in it stays in force");
                 self.unreadable = Some(Problem::of_file(self.manifests.clone(), reason));
                 self.show_problems();
+                Looked::Unchanged
             }
         }
     }
