@@ -55,9 +55,10 @@ pub struct PeerConfig {
     /// whichever is longer.
     pub send_hold: Option<Duration>,
     pub families: BTreeSet<Family>,
-    /// The next hops that we announce. `None`: see [`next_hop`](crate::PeerStatus::withheld) for what is taken then.
+    /// The next hops that we announce. `None`: the session's own address for its own family, an address of the interface
+    /// that the session is over for the other.
     pub next_hops: NextHops,
-    /// Taken where the session itself yields no address of a family.
+    /// Taken where neither yields one. Without any the family is [withheld](crate::PeerStatus::withheld).
     pub fallback_next_hops: NextHops,
     pub import: ImportPolicy,
     pub connect: Connect,

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, error, warn};
 
+use super::tasks::{self, Input};
 use super::{SetPeerError, closing, socket};
 use crate::{
     Accepted, ConnectionId, Endpoints, Event, LearnedPath, Output, PeerConfig, PeerKey, PeerStatus, RouteChange,
@@ -27,17 +27,6 @@ pub(super) enum Command {
     Status { reply: oneshot::Sender<Vec<PeerStatus>> },
     Learned { reply: oneshot::Sender<BTreeMap<IpNet, Vec<LearnedPath>>> },
     Shutdown { text: String, reply: oneshot::Sender<()> },
-}
-
-/// What the small tasks report.
-enum Input {
-    Accepted(TcpStream, SocketAddr),
-    Dialled(ConnectionId, io::Result<TcpStream>),
-    Bytes(ConnectionId, Bytes),
-    /// The stream has ended, in order (`None`) or not.
-    Closed(ConnectionId, Option<String>),
-    /// A socket that was full takes bytes again.
-    Writable(ConnectionId),
 }
 
 pub(super) struct Engine {
@@ -64,9 +53,8 @@ enum Link {
     },
 }
 
-/// One read of each of a hundred peers; behind it waits the peer's own TCP window. With [`READ_SIZE`] 2 MiB at the most.
+/// One read of each of a hundred peers; behind it waits the peer's own TCP window. With reads of 16 KiB 2 MiB at the most.
 const INPUTS: usize = 128;
-const READ_SIZE: usize = 16 * 1024;
 /// So many inputs are taken before time and outputs have their turn again.
 const BATCH: usize = 64;
 /// So many connections may be refused in words at the same time.
@@ -100,7 +88,7 @@ impl Engine {
 
     pub(super) async fn run(mut self) {
         for listener in &self.listeners {
-            self.tasks.spawn(accept(Arc::clone(listener), self.input_sender.clone()));
+            self.tasks.spawn(tasks::accept(Arc::clone(listener), self.input_sender.clone()));
         }
         let (text, reply) = loop {
             let deadline = self.speaker.next_deadline();
@@ -302,7 +290,7 @@ impl Engine {
 
     fn open(&mut self, id: ConnectionId, stream: TcpStream) {
         let stream = Arc::new(stream);
-        let reader = self.tasks.spawn(read(id, Arc::clone(&stream), self.input_sender.clone()));
+        let reader = self.tasks.spawn(tasks::read(id, Arc::clone(&stream), self.input_sender.clone()));
         self.links.insert(id, Link::Open { stream, reader, full: false });
     }
 
@@ -320,12 +308,7 @@ impl Engine {
 
     fn dial(&mut self, id: ConnectionId, peer: &PeerKey) {
         let Some(config) = self.speaker.config(peer).cloned() else { return };
-        let inputs = self.input_sender.clone();
-        let dialling = self.tasks.spawn(async move {
-            let result = socket::dial(&config).await;
-            // The engine may have ended meanwhile.
-            let _ = inputs.send(Input::Dialled(id, result)).await;
-        });
+        let dialling = self.tasks.spawn(tasks::dial(id, config, self.input_sender.clone()));
         self.links.insert(id, Link::Dialling(dialling));
     }
 
@@ -342,12 +325,7 @@ impl Engine {
                 Ok(count) => self.speaker.handle_written(now, id, count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     *full = true;
-                    let (stream, inputs) = (Arc::clone(stream), self.input_sender.clone());
-                    self.tasks.spawn(async move {
-                        if stream.writable().await.is_ok() {
-                            let _ = inputs.send(Input::Writable(id)).await;
-                        }
-                    });
+                    self.tasks.spawn(tasks::wait_for_room(id, Arc::clone(stream), self.input_sender.clone()));
                 }
                 // The reader sees the same end, and after it whatever the peer had still to say.
                 Err(error) => {
@@ -379,43 +357,4 @@ async fn sleep_until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-async fn accept(listener: Arc<TcpListener>, inputs: mpsc::Sender<Input>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, remote)) => {
-                if inputs.send(Input::Accepted(stream, remote)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: nothing tells when there are some again.
-                error!(%error, "cannot accept connections");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-}
-
-async fn read(id: ConnectionId, stream: Arc<TcpStream>, inputs: mpsc::Sender<Input>) {
-    let mut buffer = BytesMut::new();
-    let end = loop {
-        if let Err(error) = stream.readable().await {
-            break Some(error.to_string());
-        }
-        buffer.reserve(READ_SIZE);
-        match stream.try_read_buf(&mut buffer) {
-            Ok(0) => break None,
-            Ok(_) => {
-                if inputs.send(Input::Bytes(id, buffer.split().freeze())).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => break Some(error.to_string()),
-        }
-    };
-    // The engine may have ended meanwhile.
-    let _ = inputs.send(Input::Closed(id, end)).await;
 }

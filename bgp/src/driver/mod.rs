@@ -17,6 +17,7 @@ mod closing;
 mod engine;
 mod socket;
 mod sockopt;
+mod tasks;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,80 @@
+//! The small tasks around the engine: each waits for one thing, reports it and knows nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tracing::error;
+
+use super::socket;
+use crate::{ConnectionId, PeerConfig};
+
+/// What the small tasks report.
+pub(super) enum Input {
+    Accepted(TcpStream, SocketAddr),
+    Dialled(ConnectionId, io::Result<TcpStream>),
+    Bytes(ConnectionId, Bytes),
+    /// The stream has ended, in order (`None`) or not.
+    Closed(ConnectionId, Option<String>),
+    /// A socket that was full takes bytes again.
+    Writable(ConnectionId),
+}
+
+/// What a reader takes at once.
+const READ_SIZE: usize = 16 * 1024;
+
+pub(super) async fn accept(listener: Arc<TcpListener>, inputs: mpsc::Sender<Input>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                if inputs.send(Input::Accepted(stream, remote)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: nothing tells when there are some again.
+                error!(%error, "cannot accept connections");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+pub(super) async fn read(id: ConnectionId, stream: Arc<TcpStream>, inputs: mpsc::Sender<Input>) {
+    let mut buffer = BytesMut::new();
+    let end = loop {
+        if let Err(error) = stream.readable().await {
+            break Some(error.to_string());
+        }
+        buffer.reserve(READ_SIZE);
+        match stream.try_read_buf(&mut buffer) {
+            Ok(0) => break None,
+            Ok(_) => {
+                if inputs.send(Input::Bytes(id, buffer.split().freeze())).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    // The engine may have ended meanwhile.
+    let _ = inputs.send(Input::Closed(id, end)).await;
+}
+
+pub(super) async fn dial(id: ConnectionId, config: PeerConfig, inputs: mpsc::Sender<Input>) {
+    let result = socket::dial(&config).await;
+    // The engine may have ended meanwhile.
+    let _ = inputs.send(Input::Dialled(id, result)).await;
+}
+
+pub(super) async fn wait_for_room(id: ConnectionId, stream: Arc<TcpStream>, inputs: mpsc::Sender<Input>) {
+    if stream.writable().await.is_ok() {
+        // The engine may have ended meanwhile.
+        let _ = inputs.send(Input::Writable(id)).await;
+    }
+}

@@ -1,0 +1,120 @@
+//! The end of a connection: last words, what becomes of the session's routes, what the operator is told, and when to try
+//! again.
+
+use std::time::{Duration, Instant};
+
+use rustbgpd_wire::NotificationCode;
+use rustbgpd_wire::notification::cease_subcode;
+use tracing::info;
+
+use super::connection::{Connection, Origin};
+use super::state::State;
+use super::{Context, Peer};
+use crate::SessionError;
+use crate::speaker::{ConnectionId, Event, Output};
+
+/// A session that ended sooner has not been one: a peer that only connects and closes is damped.
+const MOMENT: Duration = Duration::from_secs(1);
+
+impl Peer {
+    /// Ends a connection: last words, consequences for routes, and when to try again.
+    pub(super) fn close(&mut self, context: &mut Context<'_>, id: ConnectionId, error: SessionError) {
+        let Some(index) = self.connections.iter().position(|connection| connection.id == id) else { return };
+        let mut connection = self.connections.remove(index);
+        context.connections.remove(&id);
+        let last = match error.notification() {
+            // Before the connection is up there is nobody to write to.
+            Some(notification) if connection.state != State::Connect => {
+                self.messages_out += 1;
+                std::mem::take(&mut connection.output).finish(&notification.encode())
+            }
+            _ => Vec::new(),
+        };
+        context.outputs.push_back(Output::Close { connection: id, last });
+
+        let uptime = connection.established_at.map(|since| context.now.saturating_duration_since(since));
+        if uptime.is_some() {
+            self.flaps += 1;
+            self.end_session(context);
+        }
+        self.report(context, &error, uptime.is_some());
+        self.plan_retry(context.now, &connection, &error, uptime);
+    }
+
+    /// Tells the operator, unless it is what he was told last or nothing to be told about.
+    fn report(&mut self, context: &mut Context<'_>, error: &SessionError, was_established: bool) {
+        if matches!(error, SessionError::Collision) && !was_established {
+            return;
+        }
+        // A router that has refused our OPEN often takes no connection for a while: why it did is still what matters.
+        if self.refused && error.explains_nothing() {
+            return;
+        }
+        self.refused = error.is_refusal();
+        let reason = format!("{} ({}): {error}", self.key, self.config.transport.remote.ip());
+        if was_established || self.last_error.as_ref() != Some(&reason) {
+            info!(peer = %self.key, %error, was_established, "session down");
+            let event = Event::SessionDown { peer: self.key.clone(), reason: reason.clone() };
+            context.outputs.push_back(Output::Event(event));
+        }
+        self.last_error = Some(reason);
+    }
+
+    fn plan_retry(&mut self, now: Instant, lost: &Connection, error: &SessionError, uptime: Option<Duration>) {
+        let alone = self.connections.is_empty();
+        if self.stopped || (!alone && lost.origin == Origin::Accepted) {
+            return;
+        }
+        let retry = self.config.connect_retry;
+        let collision = match error {
+            SessionError::Collision => true,
+            SessionError::NotificationReceived { notification, .. } => notification.is_collision(),
+            _ => false,
+        };
+        // The peer's OPEN is what turns a failed connection into a failed session.
+        let answered = lost.negotiated.is_some() || error.notification().is_some() || error.is_from_peer();
+        let pause = if collision || !answered {
+            self.backoff.connection_failed(retry, &mut self.random)
+        } else {
+            let pause = self.backoff.session_failed(uptime, retry, &mut self.random);
+            // A peer that restarts in order is welcome at once; what we had to end ourselves, or what did not even last a
+            // moment, will not be better in a moment.
+            let in_order = error.notification().is_none() && uptime.is_some_and(|uptime| uptime >= MOMENT);
+            if alone && !in_order {
+                // However long we wait before dialling, a peer that dials us is heard again after one retry time.
+                self.idle_until = Some(now + pause.min(retry));
+            }
+            pause
+        };
+        self.retry = self.config.connect.dials().then(|| now + pause);
+    }
+}
+
+impl SessionError {
+    /// Whether the peer has ended a session in words, rather than just the connection.
+    fn is_from_peer(&self) -> bool {
+        match self {
+            // "Nobody here for you": as if nobody had answered.
+            Self::NotificationReceived { notification, .. } => {
+                (notification.code, notification.subcode) != (6, cease_subcode::CONNECTION_REJECTED)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether one side did not like the other's OPEN.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Open(_) => true,
+            Self::NotificationReceived { notification, .. } => {
+                notification.code == NotificationCode::OpenMessage.as_u8()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether all that is known is that a connection ended before it was of any use.
+    const fn explains_nothing(&self) -> bool {
+        matches!(self, Self::ClosedByPeer { established: false } | Self::ConnectionLost { .. })
+    }
+}
