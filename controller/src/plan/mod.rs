@@ -66,8 +66,8 @@ pub struct Plan {
     timers: BTreeSet<(Instant, Timer)>,
     /// Services to look at.
     unsettled: BTreeSet<Age>,
-    /// What waiting Services may have waited for.
-    awaited: VecDeque<WaitFor>,
+    /// What waiting Services may have waited for; those of one entry are tried together, in the order of their age.
+    awaited: VecDeque<Vec<WaitFor>>,
     status_due: VecDeque<ServiceKey>,
     notice_due: VecDeque<ServiceKey>,
     reports: Reports,
@@ -161,12 +161,18 @@ impl Plan {
 
     /// When [`Plan::handle_deadline`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.synced {
+            return None;
+        }
         let timer = self.timers.first().map(|(deadline, _)| *deadline);
         [timer, self.reports.next_deadline()].into_iter().flatten().min()
     }
 
     /// Does what the time has come for.
     pub fn handle_deadline(&mut self, now: Now) {
+        if !self.synced {
+            return;
+        }
         while let Some((deadline, _)) = self.timers.first()
             && *deadline <= now.instant
             && let Some((_, timer)) = self.timers.pop_first()
@@ -214,6 +220,7 @@ impl Plan {
         }
         self.synced = true;
         self.pools_changed(now);
+        self.timers.extend(self.orphans.keys().map(|uid| (now.instant + ORPHAN_GRACE, Timer::Orphan(uid.clone()))));
         let mut ranked: Vec<(u8, Age)> = Vec::new();
         for service in self.state.services.iter() {
             let rank = match service {
@@ -240,7 +247,7 @@ impl Plan {
             if let Some((_, key)) = self.unsettled.pop_first() {
                 self.settle(now, &key);
             } else if let Some(awaited) = self.awaited.pop_front() {
-                self.wake(now, &awaited);
+                self.wake(now, awaited);
             } else {
                 return;
             }
@@ -248,14 +255,17 @@ impl Plan {
     }
 
     /// Tries those that wait, oldest first, for as long as there is something to have.
-    fn wake(&mut self, now: Now, awaited: &WaitFor) {
+    fn wake(&mut self, now: Now, mut awaited: Vec<WaitFor>) {
         let mut previous = None;
-        while let Some(age) = self.state.services.next_waiting(awaited, previous.as_ref()) {
-            if let WaitFor::Pool(pool, family) = awaited
-                && self.state.pools.get(pool).and_then(|pool| pool.next_free(*family)).is_none()
-            {
-                return;
-            }
+        loop {
+            awaited.retain(|wait| match wait {
+                WaitFor::Pool(pool, family) => {
+                    self.state.pools.get(pool).is_some_and(|pool| pool.next_free(*family).is_some())
+                }
+                WaitFor::Address(_) | WaitFor::Share(_) => true,
+            });
+            let waiting = |wait| self.state.services.next_waiting(wait, previous.as_ref());
+            let Some(age) = awaited.iter().filter_map(waiting).min() else { return };
             self.settle(now, &age.1);
             previous = Some(age);
         }
@@ -404,6 +414,11 @@ impl Plan {
         let Some(service) = self.state.services.remove(key) else { return };
         self.unsettled.remove(&service.age());
         self.reserve(key.object(), BTreeSet::new());
+        if !self.synced {
+            // Whether its addresses are to rest is for pools to say that may not be known yet.
+            self.orphans.entry(service.version.uid).or_default().extend(service.holds);
+            return;
+        }
         for address in service.holds {
             self.give_back(now, address, &service.version.uid);
         }
@@ -417,8 +432,7 @@ impl Plan {
         let rests = pool.is_some_and(|pool| !pool.pool.reuse_delay.is_zero());
         self.state.ledger.remove_owner(address, uid, rests.then(|| settle::whole_second(now.wall)));
         self.touch_reports(address);
-        self.awaited.push_back(WaitFor::Address(address));
-        self.awaited.extend(share_key.map(WaitFor::Share));
+        self.awaited.push_back(share_key.map(WaitFor::Share).into_iter().chain([WaitFor::Address(address)]).collect());
         if self.state.ledger.get(address).is_some_and(|held| held.released.is_some()) {
             self.rest(now, address);
         }
@@ -438,13 +452,15 @@ impl Plan {
             return;
         }
         if let Some(pool) = self.state.pools.release(address) {
-            self.awaited.push_back(WaitFor::Address(address));
-            self.awaited.push_back(WaitFor::Pool(pool, Family::of(address)));
+            self.awaited.push_back(vec![WaitFor::Address(address), WaitFor::Pool(pool, Family::of(address))]);
         }
     }
 
     /// Ends the rest of an address, or looks again when it ends.
     fn rest(&mut self, now: Now, address: IpAddr) {
+        if !self.synced {
+            return;
+        }
         let Some(held) = self.state.ledger.get(address) else { return };
         let Some(released) = held.released else { return };
         let pool = self.state.pools.of(address).or_else(|| self.state.pools.get(&held.pool));

@@ -1,0 +1,8 @@
+//! Stories: steps in which people and stores do something, and what must be so afterwards.
+
+mod adoption;
+mod assignment;
+mod pools;
+mod sharing;
+mod story;
+mod trouble;
