@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub(super) enum Command {
+    Listen { address: SocketAddr, reply: oneshot::Sender<io::Result<SocketAddr>> },
     SetPeer { key: PeerKey, config: Box<PeerConfig>, reply: oneshot::Sender<Result<(), SetPeerError>> },
     RemovePeer { key: PeerKey },
     UpdateRoutes { key: PeerKey, changes: Vec<RouteChange> },
@@ -146,6 +147,9 @@ impl Engine {
         let now = Instant::now();
         // An answer that nobody waits for any more is dropped.
         match command {
+            Command::Listen { address, reply } => {
+                let _ = reply.send(self.listen(address));
+            }
             Command::SetPeer { key, config, reply } => {
                 let _ = reply.send(self.set_peer(now, key, *config));
             }
@@ -176,6 +180,23 @@ impl Engine {
             // Taken by the loop.
             Command::Shutdown { .. } => {}
         }
+    }
+
+    fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        if self.listeners.iter().any(|listener| listener.local_addr().is_ok_and(|bound| bound == address)) {
+            return Ok(address);
+        }
+        let listener = Arc::new(socket::listen(address)?);
+        for (_, config) in self.speaker.configs() {
+            let transport = &config.transport;
+            if config.connect.listens() && transport.password.is_some() && serves(&listener, config) {
+                socket::set_password(&*listener, transport.remote.ip(), transport.password.as_ref())?;
+            }
+        }
+        let bound = listener.local_addr()?;
+        self.tasks.spawn(tasks::accept(Arc::clone(&listener), self.input_sender.clone()));
+        self.listeners.push(listener);
+        Ok(bound)
     }
 
     fn set_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig) -> Result<(), SetPeerError> {

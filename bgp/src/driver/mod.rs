@@ -36,7 +36,7 @@ use crate::{ConfigError, Event, LearnedPath, PeerConfig, PeerKey, PeerStatus, Ro
 /// Where to listen, and the seed of every jitter.
 #[derive(Debug, Clone, Default)]
 pub struct DriverConfig {
-    /// Empty: only dial. A port of 0 takes any that is free; see [`Handle::listening`].
+    /// Empty: only dial, until [`Handle::listen`]. A port of 0 takes any that is free; see [`Handle::listening`].
     pub listen: Vec<SocketAddr>,
     pub seed: u64,
 }
@@ -102,9 +102,18 @@ impl Driver {
 }
 
 impl Handle {
-    /// The addresses that are listened on, with the ports that the kernel chose where 0 was asked for.
+    /// The addresses that are listened on from the start, with the ports that the kernel chose where 0 was asked for.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+
+    /// Listens on another address, and returns it with its port; does nothing if it is listened on already. So port 179
+    /// need not be opened before there is a peer to wait for.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, a password that the new socket does not take, or an engine that has ended.
+    pub async fn listen(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+        self.ask(|reply| Command::Listen { address, reply }).await.map_err(io::Error::other)?
     }
 
     /// See [`Speaker::set_peer`](crate::Speaker::set_peer).

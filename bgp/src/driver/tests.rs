@@ -259,6 +259,24 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
+async fn listening_can_begin_when_there_is_somebody_to_wait_for() {
+    let (router, mut router_events) = start(&[], 1);
+    let (node, _node_events) = start(&[], 2);
+    let mut at_router = router_config();
+    at_router.transport.password = Some(Password::new("s3cret"));
+    router.set_peer("node".into(), at_router).await.unwrap();
+    let address = router.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    assert_eq!(router.listen(address).await.unwrap(), address, "once is enough");
+    let mut at_node = node_config(address);
+    at_node.transport.password = Some(Password::new("s3cret"));
+    node.set_peer("router".into(), at_node).await.unwrap();
+    up(&mut router_events).await;
+
+    let error = node.listen(address).await.expect_err("the port is taken");
+    assert!(error.to_string().contains(&format!("127.0.0.1 port {}", address.port())), "{error}");
+}
+
+#[tokio::test]
 async fn both_sides_dialling_end_with_one_session() {
     let (left, mut left_events) = start(&["127.0.0.3:0"], 1);
     let (right, mut right_events) = start(&["127.0.0.4:0"], 2);
