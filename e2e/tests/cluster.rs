@@ -127,7 +127,11 @@ fn a_client_reaches_pods_wherever_they_are() -> Result<()> {
         )?;
         let both = ["10.99.0.11", "10.99.0.12"];
         wait_until("two next hops in the router's kernel", SLOW, || network.ensure_kernel_route(&both))?;
-        scene.step("two Pods, two next hops");
+        // The router spreads connections, and every node that it knows answers.
+        for (name, _, _) in NODES {
+            wait_until("each Pod to answer", SLOW, || network.ensure_answer(name))?;
+        }
+        scene.step("two Pods, two next hops, both answer");
 
         plane.kubectl("scale deployment web --replicas=0")?;
         wait_until("the route to go", SLOW, || network.ensure_kernel_route(&[]))?;
@@ -152,6 +156,8 @@ impl Network {
         let router = inside.machine(scene, "router", &["10.99.0.1/24"])?;
         outside.plug(&router, "eth1", &["10.98.0.1/24"])?;
         router.forward()?;
+        // Spread by ports too, so that one client sees every path.
+        router.run("sysctl", "-qw net.ipv4.fib_multipath_hash_policy=1")?;
         let client = outside.machine(scene, "client", &["10.98.0.2/24"])?;
         client.ip("route add default via 10.98.0.1")?;
         let control = inside.machine(scene, "control", &["10.99.0.100/24"])?;

@@ -101,7 +101,8 @@ impl ControlPlane {
             format!("--service-account-signing-key-file={}", key.display()),
         ]);
         api_server.args([
-            "--service-cluster-ip-range=10.96.0.0/12,fd00:96::/108",
+            // Apart from every address of a scene: kube-proxy drops what goes to a ClusterIP that nobody has.
+            "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/108",
             "--service-account-issuer=https://kubernetes.default",
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
@@ -113,7 +114,7 @@ impl ControlPlane {
         let api_server = Process::start(scene, "kube-apiserver", &api_server)?;
 
         for user in User::ALL {
-            let text = kubeconfig(&format!("https://{address}:{api_port}"), user);
+            let text = kubeconfig(&format!("https://{address}:{api_port}"), &directory.join("apiserver.crt"), user);
             let path = directory.join(format!("{}.kubeconfig", user.token));
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -220,13 +221,13 @@ impl ControlPlane {
     }
 }
 
-fn kubeconfig(server: &str, user: User) -> String {
-    let token = user.token;
-    // The server makes its own certificate at each start, so there is no authority to know it by.
+/// The server makes a certificate and its authority at the start, and writes both into one file.
+fn kubeconfig(server: &str, authority: &std::path::Path, user: User) -> String {
+    let (token, authority) = (user.token, authority.display());
     format!(
         "apiVersion: v1
 kind: Config
-clusters: [{{name: cluster, cluster: {{server: \"{server}\", insecure-skip-tls-verify: true}}}}]
+clusters: [{{name: cluster, cluster: {{server: \"{server}\", certificate-authority: \"{authority}\"}}}}]
 users: [{{name: {token}, user: {{token: {token}}}}}]
 contexts: [{{name: context, context: {{cluster: cluster, user: {token}}}}}]
 current-context: context
