@@ -88,6 +88,28 @@ pub enum Event {
 }
 
 /// The engine: every peer, and the routes of each.
+///
+/// ```
+/// use roadstead_bgp::{Asn, Endpoints, NextHops, Output, PeerAsn, PeerConfig, Speaker};
+///
+/// let now = std::time::Instant::now();
+/// let mut speaker = Speaker::new(1);
+/// let router = "192.0.2.1:179".parse()?;
+/// let config = PeerConfig::new(Asn(64500), PeerAsn::Exactly(Asn(64512)), "10.0.0.1".parse()?, router);
+/// speaker.set_peer(now, "router".into(), config)?;
+///
+/// // It wants a connection; say that there is one.
+/// let Some(Output::Dial { connection, .. }) = speaker.poll_output() else { panic!("no dial") };
+/// let local = "192.0.2.10:40000".parse()?;
+/// speaker.handle_dialled(now, connection, Endpoints { local, remote: router, interface: NextHops::default() });
+///
+/// // Now it has an OPEN to send.
+/// assert_eq!(speaker.poll_output(), Some(Output::Write { connection }));
+/// let open = speaker.pending_write(now, connection).to_vec();
+/// assert_eq!(open[18], 1);
+/// speaker.handle_written(now, connection, open.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Speaker {
     peers: BTreeMap<PeerKey, Peer>,

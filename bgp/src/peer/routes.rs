@@ -157,12 +157,17 @@ impl Peer {
             Disposition::Ok => {}
             Disposition::AttributeDiscarded { detail } => {
                 self.session.with_discarded_attributes += 1;
-                warn!(peer = %self.key, %detail, "attributes of an UPDATE were discarded");
+                if self.session.with_discarded_attributes == 1 {
+                    warn!(peer = %self.key, %detail, "attributes of an UPDATE were discarded; further ones are counted");
+                }
             }
             Disposition::TreatedAsWithdrawn { detail, prefixes } => {
                 self.session.treated_as_withdrawn += 1;
                 self.refuse(RefusalReason::TreatedAsWithdrawn, prefixes);
-                warn!(peer = %self.key, %detail, prefixes, "an UPDATE was treated as a withdrawal");
+                // Counted from here on: a peer must not be able to fill our logs.
+                if self.session.treated_as_withdrawn == 1 {
+                    warn!(peer = %self.key, %detail, prefixes, "an UPDATE was treated as a withdrawal; further ones are counted");
+                }
             }
         }
         self.refuse(RefusalReason::FamilyNotNegotiated, received.not_negotiated);
