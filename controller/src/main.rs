@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use roadstead_api::store::{KubernetesStore, Store};
+use roadstead_api::store::{KubernetesStore, LOG_DIRECTIVES, Store};
 use roadstead_controller::plan::Classes;
 use roadstead_controller::{Options, run};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,7 +43,8 @@ struct Flags {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Flags { kubeconfig, namespace, only_class, classes, metrics_address } = Flags::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| format!("info,{LOG_DIRECTIVES}").into());
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
     tracing::info!(namespace, only_class, ?classes, version = env!("CARGO_PKG_VERSION"), "controller starts");

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use roadstead_api::checked::{
-    Advertisement, ClaimName, Invalid, Labels, Peer, ServiceKey, TrafficPolicy, asn, status_addresses,
+    Advertisement, ClaimName, Invalid, Labels, Network, Peer, ServiceKey, TrafficPolicy, status_addresses,
 };
-use roadstead_api::kinds::{AddressClaim, BgpPeer, ClusterNetwork};
+use roadstead_api::kinds::{AddressClaim, BgpPeer};
 use roadstead_api::kubernetes::{EndpointSlice, Node, Secret, Service};
 use roadstead_api::store::{Event, Kind, Object, ObjectKey, Watch};
 use roadstead_bgp::{PeerConfig, PeerKey};
@@ -163,7 +163,7 @@ impl Picture {
                 self.secrets.insert(secret.metadata.name.clone().unwrap_or_default(), secret);
                 self.sessions_are_stale = true;
             }
-            Object::ClusterNetwork(network) => self.set_cluster_network(Some(&network)),
+            Object::ClusterNetwork(raw) => self.set_cluster_network(Some(&Network::check(&raw)?)),
             Object::BgpPeer(raw) => self.set_peer(&raw)?,
             Object::Advertisement(raw) => {
                 let advertisement = Advertisement::check(&raw)?;
@@ -194,7 +194,8 @@ impl Picture {
                 self.secrets.remove(&key.name);
                 self.sessions_are_stale = true;
             }
-            Kind::ClusterNetwork => self.set_cluster_network(None),
+            Kind::ClusterNetwork if key.name == Network::NAME => self.set_cluster_network(None),
+            Kind::ClusterNetwork => {}
             Kind::BgpPeer => {
                 self.peers.remove(&key.name);
                 self.sessions_are_stale = true;
@@ -233,12 +234,8 @@ impl Picture {
         self.sessions_are_stale = true;
     }
 
-    fn set_cluster_network(&mut self, raw: Option<&ClusterNetwork>) {
-        if raw.is_some_and(|raw| raw.metadata.name.as_deref() != Some("default")) {
-            return;
-        }
-        // An ASN that nobody may have is refused by the schema; what comes past it counts as none, and the peers say so.
-        self.cluster_asn = raw.and_then(|raw| raw.spec.asn).and_then(|number| asn(number).ok());
+    fn set_cluster_network(&mut self, network: Option<&Network>) {
+        self.cluster_asn = network.and_then(|network| network.asn);
         self.sessions_are_stale = true;
     }
 
