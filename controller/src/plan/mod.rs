@@ -18,6 +18,7 @@
 mod allocator;
 mod choice;
 mod claim;
+mod claims;
 mod ledger;
 mod message;
 mod pools;
@@ -25,6 +26,7 @@ mod refusal;
 mod report;
 mod services;
 mod settle;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -34,10 +36,9 @@ use ipnet::IpNet;
 use roadstead_api::checked::{AddressRange, ObjectRef, ServiceKey};
 
 use choice::State;
-use ledger::{Observation, is_service};
-use pools::Family;
 use report::Reports;
 use services::{Age, Service, StatusWrite, WaitFor};
+use timers::{Timer, Timers};
 
 pub use allocator::{Allocator, Avoid, Number};
 pub use claim::{Claim, Owner, StoredClaim, Uid, Version};
@@ -63,7 +64,7 @@ pub struct Plan {
     blocks: BTreeMap<IpNet, Uid>,
     /// What is in `state.reserved`, by whose it is.
     reservations: BTreeMap<ObjectRef, BTreeSet<IpAddr>>,
-    timers: BTreeSet<(Instant, Timer)>,
+    timers: Timers,
     /// Services to look at.
     unsettled: BTreeSet<Age>,
     /// What waiting Services may have waited for; those of one entry are tried together, in the order of their age.
@@ -71,19 +72,6 @@ pub struct Plan {
     status_due: VecDeque<ServiceKey>,
     notice_due: VecDeque<ServiceKey>,
     reports: Reports,
-}
-
-/// Something to look at when its time has come.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// Whether the address has rested.
-    Rest(IpAddr),
-    /// Whether the owner of claims is still unknown.
-    Orphan(Uid),
-    /// Whether the store takes the claim by now.
-    Claim(IpAddr),
-    /// Whether the store takes the status by now.
-    Status(ServiceKey),
 }
 
 impl Plan {
@@ -164,8 +152,7 @@ impl Plan {
         if !self.synced {
             return None;
         }
-        let timer = self.timers.first().map(|(deadline, _)| *deadline);
-        [timer, self.reports.next_deadline()].into_iter().flatten().min()
+        [self.timers.next_deadline(), self.reports.next_deadline()].into_iter().flatten().min()
     }
 
     /// Does what the time has come for.
@@ -173,10 +160,7 @@ impl Plan {
         if !self.synced {
             return;
         }
-        while let Some((deadline, _)) = self.timers.first()
-            && *deadline <= now.instant
-            && let Some((_, timer)) = self.timers.pop_first()
-        {
+        while let Some(timer) = self.timers.pop(now.instant) {
             match timer {
                 Timer::Rest(address) => self.rest(now, address),
                 Timer::Orphan(uid) => {
@@ -220,7 +204,9 @@ impl Plan {
         }
         self.synced = true;
         self.pools_changed(now);
-        self.timers.extend(self.orphans.keys().map(|uid| (now.instant + ORPHAN_GRACE, Timer::Orphan(uid.clone()))));
+        for uid in self.orphans.keys() {
+            self.timers.set(Timer::Orphan(uid.clone()), now.instant + ORPHAN_GRACE);
+        }
         let mut ranked: Vec<(u8, Age)> = Vec::new();
         for service in self.state.services.iter() {
             let rank = match service {
@@ -296,101 +282,6 @@ impl Plan {
         self.unsettled.extend(self.state.services.iter().map(Service::age));
     }
 
-    /// Books an address that its pool lost to the pool that has it now, unless an owner asks for the former by name: then the claim
-    /// is what says that it got what it asked for.
-    fn take_over(&mut self, address: IpAddr, former: &str) {
-        let Some(pool) = self.state.pools.of(address).map(|pool| pool.pool.name.clone()) else { return };
-        let Some(held) = self.state.ledger.get(address) else { return };
-        let asked_for = held.owners.keys().any(|uid| {
-            let wish = self.state.services.by_uid(uid).and_then(|service| service.wish.as_ref());
-            wish.is_some_and(|wish| wish.pool.as_deref() == Some(former))
-        });
-        if pool != former && !asked_for {
-            self.state.ledger.move_to_pool(address, &pool);
-        }
-    }
-
-    fn claim_applied(&mut self, now: Now, stored: StoredClaim) {
-        let net = stored.claim.net;
-        if net.prefix_len() != net.max_prefix_len() {
-            if self.blocks.insert(net, stored.version.uid).is_none() {
-                self.pools_changed(now);
-            }
-            return;
-        }
-        let address = net.addr();
-        let known = self.state.ledger.get(address).is_some();
-        let observation = self.state.ledger.observe(address, stored);
-        self.after_claim(now, address, known, observation);
-    }
-
-    fn claim_deleted(&mut self, now: Now, net: IpNet, uid: &str) {
-        if self.blocks.get(&net).is_some_and(|known| known == uid) {
-            self.blocks.remove(&net);
-            self.pools_changed(now);
-            return;
-        }
-        self.state.ledger.observe_deleted(net.addr(), uid);
-        self.after_claim(now, net.addr(), true, Observation::default());
-    }
-
-    /// Draws the consequences of what is known of a claim now.
-    fn after_claim(&mut self, now: Now, address: IpAddr, known: bool, observation: Observation) {
-        if !known {
-            self.state.pools.take(address);
-        }
-        for uid in observation.found {
-            let owner = self.state.ledger.get(address).and_then(|held| held.owners.get(&uid));
-            let Some(is_service) = owner.map(is_service) else { continue };
-            match self.state.services.by_uid(&uid).map(|service| service.key.clone()) {
-                Some(key) => {
-                    if let Some(service) = self.state.services.get_mut(&key) {
-                        service.holds.insert(address);
-                    }
-                }
-                None if is_service => {
-                    self.orphans.entry(uid.clone()).or_default().insert(address);
-                    self.timers.insert((now.instant + ORPHAN_GRACE, Timer::Orphan(uid)));
-                }
-                None => {}
-            }
-        }
-        for uid in observation.unconfirmed {
-            // The store has others there: whoever cannot share with them was too late, and takes the next address.
-            let Some(service) = self.state.services.by_uid(&uid) else { continue };
-            let key = service.key.clone();
-            if !choice::may_join(&self.state, service, address) {
-                self.state.ledger.remove_owner(address, &uid, None);
-                if let Some(service) = self.state.services.get_mut(&key) {
-                    service.holds.remove(&address);
-                    service.assigned.remove(&address);
-                    self.unsettled.insert(service.age());
-                }
-            }
-        }
-        if let Some(held) = self.state.ledger.get(address) {
-            let resting = held.released.is_some();
-            let owners = held.owners.keys().filter_map(|uid| self.state.services.by_uid(uid));
-            self.unsettled.extend(owners.map(Service::age));
-            self.touch_reports(address);
-            if resting {
-                self.rest(now, address);
-            }
-        }
-        self.collect(address);
-    }
-
-    fn claim_refused(&mut self, now: Now, address: IpAddr, reason: &str) {
-        self.state.ledger.refuse(address);
-        self.timers.insert((now.instant + REFUSED_RETRY, Timer::Claim(address)));
-        let owners = self.state.ledger.get(address).map(|held| held.owners.keys().cloned().collect::<Vec<_>>());
-        for uid in owners.unwrap_or_default() {
-            if let Some(key) = self.state.services.by_uid(&uid).map(|service| service.key.clone()) {
-                self.tell(&key, settle::NOT_ASSIGNED, format!("{address} cannot be claimed: {reason}"));
-            }
-        }
-    }
-
     fn service_applied(&mut self, now: Now, seen: ServiceState) {
         let known = self.state.services.get(&seen.key).map(|service| service.version.uid.clone());
         if known.as_ref().is_some_and(|uid| *uid != seen.version.uid) {
@@ -421,58 +312,6 @@ impl Plan {
         }
         for address in service.holds {
             self.give_back(now, address, &service.version.uid);
-        }
-    }
-
-    /// Takes an address from an owner in whose status it is no more.
-    fn give_back(&mut self, now: Now, address: IpAddr, uid: &str) {
-        let Some(held) = self.state.ledger.get(address) else { return };
-        let share_key = held.owners.get(uid).and_then(|owner| owner.share_key.clone());
-        let pool = self.state.pools.of(address).or_else(|| self.state.pools.get(&held.pool));
-        let rests = pool.is_some_and(|pool| !pool.pool.reuse_delay.is_zero());
-        self.state.ledger.remove_owner(address, uid, rests.then(|| settle::whole_second(now.wall)));
-        self.touch_reports(address);
-        self.awaited.push_back(share_key.map(WaitFor::Share).into_iter().chain([WaitFor::Address(address)]).collect());
-        if self.state.ledger.get(address).is_some_and(|held| held.released.is_some()) {
-            self.rest(now, address);
-        }
-        self.collect(address);
-    }
-
-    /// Forgets an address that nobody has any more, and lets those know that wait for it.
-    fn collect(&mut self, address: IpAddr) {
-        if self.state.ledger.collect(address) {
-            self.vacate(address);
-        }
-    }
-
-    fn vacate(&mut self, address: IpAddr) {
-        self.touch_reports(address);
-        if self.state.ledger.get(address).is_some() || self.state.reserved.contains_key(&address) {
-            return;
-        }
-        if let Some(pool) = self.state.pools.release(address) {
-            self.awaited.push_back(vec![WaitFor::Address(address), WaitFor::Pool(pool, Family::of(address))]);
-        }
-    }
-
-    /// Ends the rest of an address, or looks again when it ends.
-    fn rest(&mut self, now: Now, address: IpAddr) {
-        if !self.synced {
-            return;
-        }
-        let Some(held) = self.state.ledger.get(address) else { return };
-        let Some(released) = held.released else { return };
-        let pool = self.state.pools.of(address).or_else(|| self.state.pools.get(&held.pool));
-        let delay = pool.map_or(Duration::ZERO, |pool| pool.pool.reuse_delay);
-        // A clock that was set back must not make it rest for longer than the pool says.
-        let rested = Duration::try_from(now.wall.duration_since(released)).unwrap_or(Duration::ZERO);
-        match delay.checked_sub(rested).filter(|left| !left.is_zero()) {
-            Some(left) => {
-                self.timers.retain(|(_, timer)| *timer != Timer::Rest(address));
-                self.timers.insert((now.instant + left, Timer::Rest(address)));
-            }
-            None => self.state.ledger.end_rest(address),
         }
     }
 

@@ -11,7 +11,8 @@ use super::choice::{self, Choice};
 use super::message::{Now, StatusOutcome, Write};
 use super::refusal::Refusals;
 use super::services::{Service, StatusWrite, WishKey};
-use super::{Plan, REFUSED_RETRY, Timer};
+use super::timers::Timer;
+use super::{Plan, REFUSED_RETRY};
 use crate::verdict::{findings, shorten};
 
 /// The reason of a notice that tells which addresses a Service got.
@@ -178,11 +179,11 @@ impl Plan {
             }
             // The event that tells the version we do not know comes by itself; the timer is for a store that fails to tell it.
             StatusOutcome::Conflict | StatusOutcome::Gone => {
-                self.timers.insert((now.instant + REFUSED_RETRY, Timer::Status(key.clone())));
+                self.timers.set(Timer::Status(key.clone()), now.instant + REFUSED_RETRY);
             }
             StatusOutcome::Refused(reason) => {
                 service.status_write = StatusWrite::AwaitEvent;
-                self.timers.insert((now.instant + REFUSED_RETRY, Timer::Status(key.clone())));
+                self.timers.set(Timer::Status(key.clone()), now.instant + REFUSED_RETRY);
                 self.tell(key, NOT_ASSIGNED, format!("the status cannot be written: {reason}"));
             }
         }
