@@ -9,10 +9,11 @@
 //! on every batch of events is acted on at once; there is no timer between an event and the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use roadstead_api::OwnerReference;
+use roadstead_api::checked::Labels;
 use roadstead_api::kinds::NodeReport;
 use roadstead_api::store::{Event, Store};
 use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle};
@@ -162,7 +163,11 @@ impl Speaker {
 
     /// Brings the engine's sessions up to date with the picture. Returns those that are new.
     async fn renew_sessions(&mut self) -> Result<Vec<PeerKey>, RunError> {
-        let Sessions { wanted, refused } = self.picture.sessions();
+        let Sessions { mut wanted, mut refused } = self.picture.sessions();
+        for (key, (address, refusal)) in self.listen(&wanted).await {
+            wanted.remove(&key);
+            refused.insert(key, (address, refusal));
+        }
         for (key, (_, refusal)) in &refused {
             if self.refused.get(key).map(|(_, before)| before) != Some(refusal) {
                 tracing::warn!("BGPPeer {key}: no session: {refusal}");
@@ -192,6 +197,22 @@ impl Speaker {
             self.picture.intent().set_peer(key, labels);
         }
         Ok(new_sessions)
+    }
+
+    /// Listens where a peer is passive or says `listen: true`, and nowhere else. A peer that is waited for where nothing can listen
+    /// has no session, and says so.
+    async fn listen(&self, wanted: &BTreeMap<PeerKey, (PeerConfig, Labels)>) -> BTreeMap<PeerKey, (String, Refusal)> {
+        let mut refused = BTreeMap::new();
+        for (key, (config, _)) in wanted.iter().filter(|(_, (config, _))| config.connect.listens()) {
+            let remote = config.transport.remote.ip();
+            let any = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let address = SocketAddr::new(config.transport.source.unwrap_or(any), self.listen_port);
+            if let Err(error) = self.engine.listen(address).await {
+                let refusal = Refusal::CannotListen { address, reason: error.to_string() };
+                refused.insert(key.clone(), (remote.to_string(), refusal));
+            }
+        }
+        refused
     }
 
     async fn report(&mut self) -> Result<(), RunError> {

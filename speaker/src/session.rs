@@ -34,6 +34,14 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// The peer is to dial us, and its call cannot be taken.
+    #[error("cannot listen for the peer on {address}: {reason}")]
+    CannotListen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        reason: String,
+    },
     /// The engine cannot run the session.
     #[error(transparent)]
     Config(#[from] bgp::ConfigError),
