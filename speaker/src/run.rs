@@ -17,7 +17,7 @@ use roadstead_api::checked::Labels;
 use roadstead_api::kinds::NodeReport;
 use roadstead_api::store::{Event, Store};
 use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle};
-use roadstead_bgp::{self as bgp, PeerConfig, PeerKey};
+use roadstead_bgp::{PeerConfig, PeerKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -134,7 +134,8 @@ impl Speaker {
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
                 event = engine_events.recv() => {
-                    log(&event.ok_or(driver::Stopped)?);
+                    // The engine has put it into the log; here it is news for the report.
+                    event.ok_or(driver::Stopped)?;
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
                 () = tokio::time::sleep_until(next_report) => {
@@ -261,15 +262,6 @@ fn owner_reference(node: &LocalNode) -> Option<OwnerReference> {
         uid: node.uid.clone(),
         ..OwnerReference::default()
     })
-}
-
-fn log(event: &bgp::Event) {
-    match event {
-        bgp::Event::SessionUp { peer } => tracing::info!(%peer, "session established"),
-        bgp::Event::SessionDown { peer, reason } => tracing::warn!(%peer, "session down: {reason}"),
-        bgp::Event::RoutesChanged => {}
-        bgp::Event::Missed { events } => tracing::warn!(events, "session events were missed"),
-    }
 }
 
 /// The seed of the engine's jitter: nodes that restart together must not dial together.
