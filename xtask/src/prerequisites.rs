@@ -20,14 +20,14 @@ struct Package {
 
 const PACKAGES: &[Package] = &[
     Package { name: "bird2", file: "/usr/sbin/bird" },
-    Package { name: "busybox-static", file: "/bin/busybox" },
+    // Not /bin/busybox: the dynamic one lies there too, and cannot run in an image that holds nothing else.
+    Package { name: "busybox-static", file: "/usr/share/doc/busybox-static/copyright" },
     Package { name: "containerd", file: "/usr/bin/containerd" },
     Package { name: "containernetworking-plugins", file: "/usr/lib/cni/bridge" },
     Package { name: "etcd-server", file: "/usr/bin/etcd" },
     Package { name: "frr", file: "/usr/lib/frr/bgpd" },
     Package { name: "gobgpd", file: "/usr/bin/gobgpd" },
     Package { name: "iproute2", file: "/sbin/ip" },
-    Package { name: "kmod", file: "/sbin/modprobe" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "openssl", file: "/usr/bin/openssl" },
     Package { name: "procps", file: "/sbin/sysctl" },
@@ -73,6 +73,11 @@ pub(crate) fn ensure() -> Result<()> {
     let mut install = Command::new("apt-get");
     install.args(["install", "-q", "--yes", "--no-install-recommends"]).args(&missing);
     step::run("apt-get install", step::nothing, install.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    if Path::new("/run/systemd/system").exists() {
+        step::say(
+            "        Debian enables daemons for the next boot; `systemctl disable frr bird etcd containerd` keeps them off",
+        );
+    }
     let missing = self::missing();
     if !missing.is_empty() {
         bail!("apt-get installed them, and yet their files are not here: {}", missing.join(" "));
@@ -100,7 +105,9 @@ impl NoDaemons {
         if Path::new(POLICY).exists() {
             return Ok(Self { ours: false });
         }
-        fs::write(POLICY, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+        // It says no only while this program lives: one that is killed must not leave a machine that starts no daemons.
+        let script = format!("#!/bin/sh\nkill -0 {} 2>/dev/null && exit 101\nexit 0\n", std::process::id());
+        fs::write(POLICY, script).with_context(|| format!("cannot write {POLICY}"))?;
         let guard = Self { ours: true };
         fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("cannot set {POLICY}"))?;
