@@ -67,9 +67,7 @@ impl Peer {
     }
 
     pub(crate) fn update_routes(&mut self, context: &mut Context<'_>, changes: Vec<RouteChange>) {
-        for change in changes {
-            self.rib_out.change(change);
-        }
+        self.rib_out.change(changes);
         self.request_writes(context);
     }
 

@@ -4,8 +4,10 @@
 //! and what is sent in the end is its last state: a slow peer costs memory for the prefixes that there are, never for
 //! the changes that there were. A prefix that comes back to what the peer was told already is not sent at all.
 //!
-//! Entries wait grouped by what goes into one UPDATE: withdrawals by family, announcements by family and attributes. They
-//! leave that way too, withdrawals first, so a packet goes to nowhere for as short a time as possible.
+//! Entries wait grouped by what goes into one UPDATE ([`Batch`]): withdrawals by family, announcements by family and
+//! attributes. They leave that way too, withdrawals first, so a packet goes to nowhere for as short a time as possible.
+//! Where a change replaces one prefix by another around or inside it, the new one goes before the old one is withdrawn,
+//! so a packet that had a way always has one; `replacement` finds such pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use super::replacement::{Side, exchanged};
 use crate::update::{self, Export};
 use crate::{Family, RouteAttributes, RouteChange};
 
@@ -26,11 +29,45 @@ pub(crate) struct AdjRibOut {
     open: BTreeSet<Family>,
     /// Families whose End-of-RIB has not been sent in this session.
     end_of_rib_due: BTreeSet<Family>,
-    withdrawals: BTreeMap<Family, BTreeSet<IpNet>>,
-    /// Every prefix in here stands under its attributes in `wanted`.
-    announcements: BTreeMap<(Family, Arc<RouteAttributes>), BTreeSet<IpNet>>,
+    /// What waits to be sent; none of the sets is empty, and a prefix is in one of them at most. Announced prefixes stand
+    /// under their attributes in `wanted`.
+    pending: BTreeMap<Batch, BTreeSet<IpNet>>,
     /// Wanted, but with attributes that leave no room for a prefix in the largest message.
     too_large: BTreeSet<IpNet>,
+}
+
+/// What may share an UPDATE, in the order of sending.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Batch {
+    /// Nothing comes in their place.
+    Withdrawals(Family),
+    /// Announcements that a withdrawal of the same change waits for.
+    Replacements(Family, Arc<RouteAttributes>),
+    /// The withdrawals that wait for those.
+    Replaced(Family),
+    Announcements(Family, Arc<RouteAttributes>),
+}
+
+impl Batch {
+    /// The same for a part of an exchange.
+    fn in_exchange(self) -> Self {
+        match self {
+            Self::Withdrawals(family) | Self::Replaced(family) => Self::Replaced(family),
+            Self::Announcements(family, attributes) | Self::Replacements(family, attributes) => {
+                Self::Replacements(family, attributes)
+            }
+        }
+    }
+
+    /// For a prefix that waited in `earlier`: an exchange that has begun is not forgotten because one side of it changes
+    /// its attributes.
+    fn after(self, earlier: Option<&Self>) -> Self {
+        match (earlier, &self) {
+            (Some(Self::Replacements(..)), Self::Announcements(..))
+            | (Some(Self::Replaced(_)), Self::Withdrawals(_)) => self.in_exchange(),
+            _ => self,
+        }
+    }
 }
 
 impl AdjRibOut {
@@ -48,25 +85,47 @@ impl AdjRibOut {
 
     /// Whether [`next_message`](Self::next_message) would yield something.
     pub(crate) fn has_pending(&self, end_of_rib: EndOfRib) -> bool {
-        !self.withdrawals.is_empty()
-            || !self.announcements.is_empty()
-            || (end_of_rib == EndOfRib::Release && !self.end_of_rib_due.is_empty())
+        !self.pending.is_empty() || (end_of_rib == EndOfRib::Release && !self.end_of_rib_due.is_empty())
     }
 
-    pub(crate) fn change(&mut self, change: RouteChange) {
-        match change {
-            RouteChange::Announce(prefix, attributes) => {
-                // An address inside the prefix names the same route: on the wire its host bits do not exist.
-                let prefix = prefix.trunc();
-                self.unqueue(&prefix);
-                self.wanted.insert(prefix, attributes);
-                self.queue(prefix);
-            }
-            RouteChange::Withdraw(prefix) => {
-                let prefix = prefix.trunc();
-                self.unqueue(&prefix);
-                self.wanted.remove(&prefix);
-                self.queue(prefix);
+    /// Takes changes that belong together.
+    pub(crate) fn change(&mut self, changes: Vec<RouteChange>) {
+        let mut touched = Vec::with_capacity(changes.len());
+        for change in changes {
+            // An address inside the prefix names the same route: on the wire its host bits do not exist.
+            let (prefix, attributes) = match change {
+                RouteChange::Announce(prefix, attributes) => (prefix.trunc(), Some(attributes)),
+                RouteChange::Withdraw(prefix) => (prefix.trunc(), None),
+            };
+            let earlier = self.unqueue(&prefix);
+            match attributes {
+                Some(attributes) => self.wanted.insert(prefix, attributes),
+                None => self.wanted.remove(&prefix),
+            };
+            self.queue(prefix, earlier.as_ref());
+            touched.push(prefix);
+        }
+        self.order_exchanges(touched);
+    }
+
+    /// Puts withdrawals behind the announcements of the same change that replace them. A withdrawal that waits for its
+    /// replacement already waits for a newer one too.
+    fn order_exchanges(&mut self, touched: Vec<IpNet>) {
+        let replaced = Family::ALL.into_iter().filter_map(|family| self.pending.get(&Batch::Replaced(family)));
+        let mut sides: BTreeMap<IpNet, Side> = replaced.flatten().map(|prefix| (*prefix, Side::Withdrawn)).collect();
+        for prefix in touched {
+            match self.batch(&prefix) {
+                Some(Batch::Withdrawals(_)) => sides.insert(prefix, Side::Withdrawn),
+                // What the peer has already does not become a better replacement with other attributes.
+                Some(Batch::Announcements(..)) if !self.told.contains_key(&prefix) => {
+                    sides.insert(prefix, Side::Announced)
+                }
+                _ => None,
+            };
+        }
+        for prefix in exchanged(&sides) {
+            if let Some(batch) = self.unqueue(&prefix) {
+                self.pending.entry(batch.in_exchange()).or_default().insert(prefix);
             }
         }
     }
@@ -84,8 +143,7 @@ impl AdjRibOut {
         self.told.clear();
         self.open.clear();
         self.end_of_rib_due.clear();
-        self.withdrawals.clear();
-        self.announcements.clear();
+        self.pending.clear();
         self.too_large.clear();
     }
 
@@ -110,43 +168,45 @@ impl AdjRibOut {
 
     /// The next UPDATE, as large as it may be. What it says counts as told.
     pub(crate) fn next_message(&mut self, export: &Export, end_of_rib: EndOfRib) -> Option<Bytes> {
-        if let Some((&family, prefixes)) = self.withdrawals.iter_mut().next() {
-            let (message, count) = update::encode_withdrawals(family, prefixes.iter(), export);
-            for _ in 0..count {
-                if let Some(prefix) = prefixes.pop_first() {
-                    self.told.remove(&prefix);
-                }
-            }
-            if prefixes.is_empty() {
-                self.withdrawals.remove(&family);
-            }
-            return Some(message);
-        }
-        while let Some(((family, attributes), prefixes)) = self.announcements.iter_mut().next() {
-            let (family, attributes) = (*family, Arc::clone(attributes));
-            match update::encode_announcements(family, &attributes, prefixes.iter(), export) {
-                Ok((message, count)) => {
+        while let Some(mut first) = self.pending.first_entry() {
+            let (batch, prefixes) = (first.key().clone(), first.get_mut());
+            match &batch {
+                Batch::Withdrawals(family) | Batch::Replaced(family) => {
+                    let (message, count) = update::encode_withdrawals(*family, prefixes.iter(), export);
                     for _ in 0..count {
                         if let Some(prefix) = prefixes.pop_first() {
-                            self.told.insert(prefix, Some(Arc::clone(&attributes)));
+                            self.told.remove(&prefix);
                         }
                     }
                     if prefixes.is_empty() {
-                        self.announcements.remove(&(family, attributes));
+                        first.remove();
                     }
                     return Some(message);
                 }
-                Err(too_large) => {
-                    let mut prefixes = std::mem::take(prefixes);
-                    self.announcements.remove(&(family, attributes));
-                    tracing::warn!(%family, prefixes = prefixes.len(), %too_large, "routes are not announced");
-                    // What the peer has of them is not wanted any more, and what is wanted cannot be said.
-                    let stale = prefixes.iter().filter(|prefix| self.told.contains_key(prefix)).copied();
-                    let stale: BTreeSet<IpNet> = stale.collect();
-                    self.too_large.append(&mut prefixes);
-                    if !stale.is_empty() {
-                        self.withdrawals.entry(family).or_default().extend(stale);
-                        return self.next_message(export, end_of_rib);
+                Batch::Announcements(family, attributes) | Batch::Replacements(family, attributes) => {
+                    match update::encode_announcements(*family, attributes, prefixes.iter(), export) {
+                        Ok((message, count)) => {
+                            for _ in 0..count {
+                                if let Some(prefix) = prefixes.pop_first() {
+                                    self.told.insert(prefix, Some(Arc::clone(attributes)));
+                                }
+                            }
+                            if prefixes.is_empty() {
+                                first.remove();
+                            }
+                            return Some(message);
+                        }
+                        Err(too_large) => {
+                            let mut prefixes = first.remove();
+                            tracing::warn!(%family, prefixes = prefixes.len(), %too_large, "routes are not announced");
+                            // What the peer has of them is not wanted any more, and what is wanted cannot be said.
+                            let stale = prefixes.iter().filter(|prefix| self.told.contains_key(prefix)).copied();
+                            let stale: BTreeSet<IpNet> = stale.collect();
+                            self.too_large.append(&mut prefixes);
+                            if !stale.is_empty() {
+                                self.pending.entry(Batch::Withdrawals(*family)).or_default().extend(stale);
+                            }
+                        }
                     }
                 }
             }
@@ -157,40 +217,40 @@ impl AdjRibOut {
         None
     }
 
-    /// Takes a prefix out of whatever it waits in. To be called before `wanted` changes.
-    fn unqueue(&mut self, prefix: &IpNet) {
-        let family = Family::of(prefix);
+    /// Takes a prefix out of whatever it waits in, and says what that was. To be called before `wanted` changes.
+    fn unqueue(&mut self, prefix: &IpNet) -> Option<Batch> {
         self.too_large.remove(prefix);
-        if let Some(prefixes) = self.withdrawals.get_mut(&family) {
-            prefixes.remove(prefix);
-            if prefixes.is_empty() {
-                self.withdrawals.remove(&family);
-            }
-        }
-        if let Some(attributes) = self.wanted.get(prefix) {
-            let group = (family, Arc::clone(attributes));
-            if let Some(prefixes) = self.announcements.get_mut(&group) {
-                prefixes.remove(prefix);
-                if prefixes.is_empty() {
-                    self.announcements.remove(&group);
+        let family = Family::of(prefix);
+        let announced = self.wanted.get(prefix).map(|attributes| Batch::Announcements(family, Arc::clone(attributes)));
+        for plain in [Some(Batch::Withdrawals(family)), announced].into_iter().flatten() {
+            for batch in [plain.clone().in_exchange(), plain] {
+                let Some(prefixes) = self.pending.get_mut(&batch) else { continue };
+                if prefixes.remove(prefix) {
+                    if prefixes.is_empty() {
+                        self.pending.remove(&batch);
+                    }
+                    return Some(batch);
                 }
             }
         }
+        None
     }
 
-    /// Puts a prefix where it has to wait, if what the peer was told is not what it should know.
-    fn queue(&mut self, prefix: IpNet) {
-        let family = Family::of(&prefix);
-        let wanted = self.wanted.get(&prefix).filter(|_| self.open.contains(&family));
-        match (wanted, self.told.get(&prefix)) {
-            (Some(wanted), Some(Some(told))) if wanted == told => {}
-            (Some(wanted), _) => {
-                self.announcements.entry((family, Arc::clone(wanted))).or_default().insert(prefix);
-            }
-            (None, Some(_)) => {
-                self.withdrawals.entry(family).or_default().insert(prefix);
-            }
-            (None, None) => {}
+    /// What a prefix has to wait in, if what the peer was told is not what it should know.
+    fn batch(&self, prefix: &IpNet) -> Option<Batch> {
+        let family = Family::of(prefix);
+        let wanted = self.wanted.get(prefix).filter(|_| self.open.contains(&family));
+        match (wanted, self.told.get(prefix)) {
+            (Some(wanted), Some(Some(told))) if wanted == told => None,
+            (Some(wanted), _) => Some(Batch::Announcements(family, Arc::clone(wanted))),
+            (None, Some(_)) => Some(Batch::Withdrawals(family)),
+            (None, None) => None,
+        }
+    }
+
+    fn queue(&mut self, prefix: IpNet, earlier: Option<&Batch>) {
+        if let Some(batch) = self.batch(&prefix) {
+            self.pending.entry(batch.after(earlier)).or_default().insert(prefix);
         }
     }
 
@@ -198,8 +258,8 @@ impl AdjRibOut {
         let prefixes: BTreeSet<IpNet> =
             self.wanted.keys().chain(self.told.keys()).filter(|prefix| selected(prefix)).copied().collect();
         for prefix in prefixes {
-            self.unqueue(&prefix);
-            self.queue(prefix);
+            let earlier = self.unqueue(&prefix);
+            self.queue(prefix, earlier.as_ref());
         }
     }
 }

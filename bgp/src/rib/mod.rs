@@ -6,6 +6,7 @@
 mod adj_rib_in;
 mod adj_rib_out;
 mod interner;
+mod replacement;
 
 use std::sync::Arc;
 

@@ -18,7 +18,14 @@ type Wanted = BTreeMap<(usize, usize), BTreeMap<IpNet, u32>>;
 
 fn random_prefix(random: &mut Random) -> IpNet {
     let index = random.below(40);
-    let text = if index.is_multiple_of(2) { format!("10.{index}.0.0/16") } else { format!("2001:db8:{index:x}::/48") };
+    // Some lie inside others, so that they replace each other.
+    let inside = random.below(4) == 0;
+    let text = match (index.is_multiple_of(2), inside) {
+        (true, false) => format!("10.{index}.0.0/16"),
+        (true, true) => format!("10.{index}.1.0/24"),
+        (false, false) => format!("2001:db8:{index:x}::/48"),
+        (false, true) => format!("2001:db8:{index:x}:1::/64"),
+    };
     text.parse().unwrap()
 }
 

@@ -109,6 +109,62 @@ fn only_differences_are_sent_and_withdrawals_come_first() {
     assert_eq!(said(&script.read()), ["-203.0.113.0/24"]);
 }
 
+/// `told` is announced first; then comes one change, and what is said about it is read.
+#[track_caller]
+fn check_order(told: &[&str], change: &[&str], expected: &[&str]) {
+    let parse = |word: &&str| match word.split_at(1) {
+        ("+", prefix) => announce(prefix),
+        (_, prefix) => withdraw(prefix),
+    };
+    let mut script = Script::established(config());
+    script.update_routes(told.iter().map(|prefix| announce(prefix)).collect());
+    script.read();
+    script.update_routes(change.iter().map(parse).collect());
+    assert_eq!(said(&script.read()), expected, "{change:?}");
+}
+
+#[test]
+fn a_route_that_replaces_another_goes_before_its_withdrawal() {
+    let (host, net) = ("203.0.113.7/32", "203.0.113.0/24");
+    check_order(&[host], &["-203.0.113.7/32", "+203.0.113.0/24"], &["+203.0.113.0/24", "-203.0.113.7/32"]);
+    check_order(&[net], &["+203.0.113.7/32", "-203.0.113.0/24"], &["+203.0.113.7/32", "-203.0.113.0/24"]);
+    check_order(&["2001:db8::1/128"], &["-2001:db8::1/128", "+2001:db8::/64"], &["+2001:db8::/64", "-2001:db8::1/128"]);
+    // What has nothing to do with it keeps the order that it has.
+    check_order(
+        &[host, "198.51.100.1/32"],
+        &["+192.0.2.0/24", "-203.0.113.7/32", "-198.51.100.1/32", "+203.0.113.0/24"],
+        &["-198.51.100.1/32", "+203.0.113.0/24", "-203.0.113.7/32", "+192.0.2.0/24"],
+    );
+    // The peer has the covering route already: it need not wait for its new attributes.
+    check_order(&[host, net], &["-203.0.113.7/32", "+203.0.113.0/24"], &["-203.0.113.7/32"]);
+    // The last word about a prefix counts.
+    check_order(&[host], &["+203.0.113.0/24", "-203.0.113.7/32", "-203.0.113.0/24"], &["-203.0.113.7/32"]);
+}
+
+#[test]
+fn a_replacement_that_changes_before_a_full_socket_still_goes_first() {
+    let mut script = Script::established(config());
+    script.update_routes(vec![announce("203.0.113.7/32"), announce("198.51.100.1/32")]);
+    script.read();
+    // More than the buffer takes, so that what follows waits where it can still change.
+    script.reading = false;
+    let bulk = (0..30_000u32).map(|index| announce(&format!("20.{}.{}.0/24", index / 256, index % 256)));
+    script.update_routes(bulk.collect());
+    script.update_routes(vec![withdraw("203.0.113.7/32"), announce("203.0.113.0/24"), announce("192.0.2.0/24")]);
+    // A change of its own, so the withdrawal in it waits for nothing.
+    script.update_routes(vec![withdraw("198.51.100.1/32")]);
+    script.update_routes(vec![announce("198.51.100.0/24")]);
+    let tagged = Arc::new(RouteAttributes { med: Some(1), ..RouteAttributes::default() });
+    script.update_routes(vec![RouteChange::Announce("203.0.113.0/24".parse().unwrap(), tagged)]);
+    script.update_routes(vec![withdraw("203.0.113.0/24"), announce("203.0.113.0/25")]);
+    script.reading = true;
+    script.drain();
+    let expected = ["-198.51.100.1/32", "+203.0.113.0/25", "-203.0.113.7/32", "+192.0.2.0/24", "+198.51.100.0/24"];
+    let words = said(&script.read());
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with("+20.")).collect();
+    assert_eq!(words, expected);
+}
+
 #[test]
 fn a_change_of_attributes_alone_is_sent() {
     let mut script = Script::established(config());
