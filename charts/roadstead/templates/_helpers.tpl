@@ -15,10 +15,3 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "roadstead.selector" -}}
 app.kubernetes.io/name: roadstead-{{ . }}
 {{- end -}}
-
-{{/* The rights of a container that needs none. */}}
-{{- define "roadstead.unprivileged" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
-{{- end -}}
