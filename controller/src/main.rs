@@ -47,21 +47,21 @@ async fn main() -> ExitCode {
         .unwrap_or_else(|_| format!("info,{LOG_DIRECTIVES}").into());
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
-    tracing::info!(namespace, only_class, ?classes, version = env!("CARGO_PKG_VERSION"), "controller starts");
     let classes = Classes { only_class, others: classes.into_iter().collect() };
     let options = Options { classes, metrics_address: Some(metrics_address) };
-    match start(kubeconfig, options).await {
+    match start(kubeconfig, &namespace, options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn start(kubeconfig: Option<PathBuf>, options: Options) -> anyhow::Result<()> {
+async fn start(kubeconfig: Option<PathBuf>, namespace: &str, options: Options) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let store = Store::Kubernetes(KubernetesStore::connect(kubeconfig, "roadstead-controller").await?);
+    tracing::info!(namespace, classes = ?options.classes, version = env!("CARGO_PKG_VERSION"), "controller starts");
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}

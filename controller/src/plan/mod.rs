@@ -12,8 +12,8 @@
 //! opposite order: no status names it any more, then the claim goes. A crash between any two steps leaves a claim too many, never
 //! an address with two owners; and a claim too many is found by its owner's UID.
 //!
-//! Inside, three parts keep three things apart: [`pools`] and [`allocator`] what there is, [`ledger`] who has what and whether the
-//! store agrees, [`choice`] who shall have what. [`settle`] brings the second in line with the third, one Service at a time.
+//! Inside, three parts keep three things apart: `pools` and `allocator` what there is, `ledger` who has what and whether the
+//! store agrees, `choice` who shall have what. `settle` brings the second in line with the third, one Service at a time.
 
 mod allocator;
 mod choice;
