@@ -1,6 +1,6 @@
 //! The harness of the end-to-end tests: real routers, a real API server, real nodes, and our binaries among them.
 //!
-//! A test is a [`scene`]: it has a directory and a name prefix of its own, and everything that it starts is gone when it
+//! A test is a [`scene()`]: it has a directory and a name prefix of its own, and everything that it starts is gone when it
 //! ends, fails, or is killed:
 //!
 //! - [`Process`] ends its program on drop, and the kernel ends it when the test dies (`PR_SET_PDEATHSIG`);

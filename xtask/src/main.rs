@@ -7,7 +7,7 @@
 //! - [`step`] runs one command under a name: progress while it is slow, its output when it fails.
 //! - [`structure`] checks the rules that no compiler checks.
 //! - [`prerequisites`] and [`tools`] bring in what the end-to-end tests drive.
-//! - [`test`], [`bench`] and [`crds`] are the tasks.
+//! - [`mod@test`], [`mod@bench`] and [`crds`] are the tasks.
 
 mod bench;
 mod crds;
