@@ -96,23 +96,6 @@ fn an_edit_shows_and_ctrl_c_ends_it() -> Result<()> {
     })
 }
 
-#[test]
-fn what_is_missing_is_said() -> Result<()> {
-    scene("lab --once that cannot succeed", |scene| {
-        let manifests = scene.subdirectory("manifests")?;
-        for (name, text) in SMALL_LAB.iter().filter(|(name, _)| *name != "pool.yaml") {
-            fs::write(manifests.join(name), text).with_context(|| format!("cannot write {name}"))?;
-        }
-        let mut command = lab()?;
-        command.arg("--manifests").arg(&manifests).arg("--once").env("TMPDIR", scene.directory());
-        let mut lab = Process::start(scene, "lab", &command)?;
-        let status = lab.wait(Duration::from_secs(40))?;
-        ensure!(status.code() == Some(1), "without a pool it ended with {status}: {}", lab.log());
-        ensure!(lab.log().contains("default/web"), "it does not name the Service: {}", lab.log());
-        Ok(())
-    })
-}
-
 fn once(scene: &Scene) -> Result<Value> {
     let mut command = lab()?;
     command.args(["--once", "--output", "json"]).current_dir(scene.directory()).env("TMPDIR", scene.directory());

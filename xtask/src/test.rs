@@ -74,6 +74,7 @@ fn end_to_end(name: &str, files: &[&str], filter: Option<&str>) -> Result<()> {
     }
     arguments.extend(filter);
     // One at a time: two clusters at once would share two cores and fail by timeouts that no user ever sees.
+    // What they say while they run is the progress of this step.
     arguments.extend(["--", "--test-threads=1", "--nocapture"]);
     let mut command = cargo(&arguments);
     command.env("ROADSTEAD_TOOLS", tools::directory());
