@@ -147,9 +147,11 @@ impl<'a> Chooser<'a> {
     fn keep(&mut self) {
         for family in self.missing() {
             let (service, of_family) = (self.service, |address: &&IpAddr| Family::of(**address) == family);
-            // After a crash in the middle of a move it may hold two: the one that was told goes first.
-            let told = service.holds.iter().filter(|address| service.status.contains(address));
-            let candidates = service.assigned.iter().chain(told).chain(&service.holds).chain(&service.status);
+            // It may hold two: after a crash in the middle of a move, or when another controller served it at the same time. What
+            // was told goes first, then the lowest, and never what only this plan thought of: so both controllers keep the same. A
+            // status without a claim goes last: anybody can write there.
+            let told = service.status.intersection(&service.holds);
+            let candidates = told.chain(&service.holds).chain(&service.status);
             let kept = candidates.filter(of_family).find_map(|address| {
                 let pool = self.retained(*address)?;
                 self.still_asked_for(*address, &pool).then_some((*address, pool))
