@@ -43,8 +43,9 @@ struct Flags {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Flags { kubeconfig, namespace, only_class, classes, metrics_address } = Flags::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| format!("info,{LOG_DIRECTIVES}").into());
+    // What RUST_LOG says comes last and so goes first.
+    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = tracing_subscriber::EnvFilter::new(format!("{LOG_DIRECTIVES},{level}"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
     let classes = Classes { only_class, others: classes.into_iter().collect() };
