@@ -7,10 +7,10 @@ use roadstead_api::kinds;
 
 /// Print the CustomResourceDefinitions, ready for `kubectl apply -f -`.
 #[derive(clap::Args)]
-pub struct Flags {}
+pub(crate) struct Flags {}
 
 /// Prints one YAML document for each kind.
-pub fn crds(Flags {}: Flags) -> anyhow::Result<ExitCode> {
+pub(crate) fn crds(Flags {}: Flags) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     for definition in kinds::crds() {
         // By way of a JSON value: its maps are sorted, so that the output is the same in every build.

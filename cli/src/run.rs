@@ -16,9 +16,10 @@ use tokio::sync::watch;
 ///
 /// The directory holds Services, EndpointSlices, Nodes, Secrets and Roadstead's own kinds, as for `kubectl apply`. It is watched:
 /// an edit takes effect within a second, and a file that cannot be read leaves the last good version of its objects in force.
-/// Statuses and claims are written below the state directory. SIGTERM closes the sessions with a Cease.
+/// Statuses and claims are written below the state directory. SIGTERM is taken for a
+/// restart: routers that have agreed to it keep the routes until their restart time is over. SIGINT withdraws everything.
 #[derive(clap::Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// The directory of manifests
     #[arg(long, value_name = "DIR")]
     manifests: PathBuf,
@@ -49,7 +50,7 @@ pub struct Flags {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let Flags { manifests, node, state, dry_run, namespace, metrics_address, listen_port } = flags;
     if dry_run {
         return check(manifests);
@@ -57,24 +58,27 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let state = state.unwrap_or_else(|| manifests.join(".roadstead").join(&node));
     let store = Store::Directory(DirectoryStore::open(manifests, state)?);
-    let (stop, stopped) = watch::channel(false);
-    let shutdown = || {
+    let (stop, stopped) = watch::channel(None);
+    let ending = || {
         let mut stopped = stopped.clone();
         async move {
             // An error means that the sender is gone, which is the end as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
+            stopped.wait_for(Option::is_some).await.ok().and_then(|ending| *ending).unwrap_or(Ending::Leave)
         }
     };
     let viewpoint = Viewpoint { node, missing_node: MissingNode::Implied, namespace, redirect: None };
     let options = speaker::Options { viewpoint, metrics_address, listen_port };
-    let speaker = speaker::run(store.clone(), options, shutdown());
-    let controller = controller::run(store, controller::Options::default(), shutdown());
+    let speaker = speaker::run(store.clone(), options, ending());
+    let ended = ending();
+    let controller = controller::run(store, controller::Options::default(), async move {
+        ended.await;
+    });
     let signals = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.send_replace(true);
+        let ending = tokio::select! {
+            _ = terminate.recv() => Ending::Restart,
+            _ = interrupt.recv() => Ending::Leave,
+        };
+        stop.send_replace(Some(ending));
         std::future::pending::<anyhow::Result<()>>().await
     };
     let both = async {

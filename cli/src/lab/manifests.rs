@@ -13,11 +13,11 @@ const SAMPLES: [(&str, &str); 3] = [
 ];
 
 /// Where the manifests are, and where statuses and claims go.
-pub struct Manifests {
+pub(crate) struct Manifests {
     /// The manifests.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Statuses and claims.
-    pub state: PathBuf,
+    pub(crate) state: PathBuf,
     kind: Kind,
 }
 
@@ -30,7 +30,7 @@ enum Kind {
 
 impl Manifests {
     /// Takes the user's directory, or writes the samples to a new one.
-    pub fn prepare(users: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) fn prepare(users: Option<PathBuf>) -> anyhow::Result<Self> {
         if let Some(directory) = users {
             let scratch = new_directory("roadstead-lab-state")?;
             return Ok(Self { directory, state: scratch.join("state"), kind: Kind::Users { scratch } });
@@ -47,7 +47,7 @@ impl Manifests {
 
     /// Says where the manifests are. On stderr, because stdout may be read by a program.
     #[allow(clippy::print_stderr, reason = "this is the command's own word to its user, not a log line")]
-    pub fn announce(&self) {
+    pub(crate) fn announce(&self) {
         match &self.kind {
             Kind::Samples => eprintln!(
                 "Sample manifests: {}\nEdit them and watch; claims and statuses are in {}.",

@@ -41,7 +41,7 @@ use view::Lab;
 ///
 /// The routers that BGPPeers name are played by stand-ins on loopback; without Node manifests there are three nodes.
 #[derive(clap::Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Your manifests: Services, EndpointSlices, Nodes, Secrets and Roadstead's kinds, as for `kubectl apply` [default: samples]
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
@@ -57,7 +57,7 @@ pub struct Flags {
 
 /// How the lab is shown.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// For people
     Table,
     /// For programs; without --once one line for each change
@@ -76,7 +76,7 @@ const IMPLIED_NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const NAMESPACE: &str = "roadstead-system";
 
 /// Runs until Ctrl-C, or with `--once` until all is there.
-pub async fn lab(flags: Flags) -> anyhow::Result<ExitCode> {
+pub(crate) async fn lab(flags: Flags) -> anyhow::Result<ExitCode> {
     let Flags { manifests, once, output } = flags;
     let interrupt = tokio::signal::ctrl_c();
     let manifests = Manifests::prepare(manifests)?;
@@ -99,7 +99,11 @@ pub async fn lab(flags: Flags) -> anyhow::Result<ExitCode> {
     for viewpoint in &viewpoints {
         let options = speaker::Options { viewpoint: viewpoint.clone(), metrics_address: None, listen_port: 0 };
         let name = format!("speaker of {}", viewpoint.node);
-        let speaker = speaker::run(store.clone(), options, shutdown());
+        let end = shutdown();
+        let speaker = speaker::run(store.clone(), options, async move {
+            end.await;
+            speaker::Ending::Leave
+        });
         parts.spawn(async move { speaker.await.context(name) });
     }
     let controller = controller::run(store.clone(), controller::Options::default(), shutdown());
@@ -202,7 +206,7 @@ fn nodes(manifests: PathBuf) -> anyhow::Result<Vec<String>> {
 
 fn viewpoint(node: &str, index: usize, routers: &Routers) -> Viewpoint {
     let addresses = routers.addresses();
-    let router = Arc::new(move |peer: &str| addresses.of(peer));
+    let router = Arc::new(move |peer: &str| addresses.of(peer).into());
     Viewpoint {
         node: node.to_owned(),
         missing_node: MissingNode::Implied,

@@ -4,7 +4,7 @@
 //! addresses. A router's address follows from the peer's name, so that nodes and routers need not tell each other.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,13 +16,13 @@ use roadstead_bgp::{
 use tokio::sync::mpsc;
 
 /// What all routers learned: by peer, then by prefix, from which node.
-pub type Learned = BTreeMap<String, BTreeMap<IpNet, Vec<LearnedPath>>>;
+pub(crate) type Learned = BTreeMap<String, BTreeMap<IpNet, Vec<LearnedPath>>>;
 
 /// A node's session as the node has it: node, peer, configuration.
-pub type NodeSession = (String, PeerKey, PeerConfig);
+pub(crate) type NodeSession = (String, PeerKey, PeerConfig);
 
 /// The routers of the lab.
-pub struct Routers {
+pub(crate) struct Routers {
     addresses: Addresses,
     routers: BTreeMap<String, Router>,
     changes: (mpsc::Sender<()>, mpsc::Receiver<()>),
@@ -36,22 +36,22 @@ struct Router {
 
 /// Where the routers listen.
 #[derive(Clone, Copy)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     port: u16,
 }
 
 impl Addresses {
     /// The address of the router that plays this peer, in 127.77.0.0/16.
-    pub fn of(self, peer: &str) -> SocketAddr {
+    pub(crate) fn of(self, peer: &str) -> SocketAddrV4 {
         // FNV-1a: the same for nodes and routers, and spread enough for a handful of peers.
         let hash = peer.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let [a, b, c, d] = hash.to_be_bytes();
-        SocketAddr::new(Ipv4Addr::new(127, 77, a ^ b, c ^ d).into(), self.port)
+        SocketAddrV4::new(Ipv4Addr::new(127, 77, a ^ b, c ^ d), self.port)
     }
 }
 
 /// The loopback address that a node's sessions start from.
-pub fn node_address(index: usize) -> IpAddr {
+pub(crate) fn node_address(index: usize) -> IpAddr {
     // Two octets: more nodes than anybody runs in one process.
     let [.., high, low] = (index + 1).to_be_bytes();
     Ipv4Addr::new(127, 78, high, low).into()
@@ -65,30 +65,30 @@ const ANOTHER_ASN: Asn = Asn(64_513);
 
 impl Routers {
     /// No router as yet; finds a port that all will have.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let probe = tokio::net::TcpListener::bind((Ipv4Addr::new(127, 77, 0, 1), 0)).await;
         let port = probe.context("no free port on loopback")?.local_addr()?.port();
         Ok(Self { addresses: Addresses { port }, routers: BTreeMap::new(), changes: mpsc::channel(CHANGES) })
     }
 
     /// Where the routers listen.
-    pub fn addresses(&self) -> Addresses {
+    pub(crate) fn addresses(&self) -> Addresses {
         self.addresses
     }
 
     /// Makes the routers fit the sessions that the nodes want.
-    pub async fn follow(&mut self, sessions: Vec<NodeSession>) -> anyhow::Result<()> {
+    pub(crate) async fn follow(&mut self, sessions: Vec<NodeSession>) -> anyhow::Result<()> {
         let mut wanted: BTreeMap<String, BTreeMap<String, PeerConfig>> = BTreeMap::new();
         for (node, peer, config) in sessions {
             wanted.entry(peer.to_string()).or_default().insert(node, mirror(&config, self.addresses.of(peer.as_str())));
         }
         let gone: Vec<String> = self.routers.keys().filter(|peer| !wanted.contains_key(*peer)).cloned().collect();
         for router in gone.iter().filter_map(|peer| self.routers.remove(peer)) {
-            router.engine.shutdown("the BGPPeer is gone").await;
+            router.engine.shutdown(Shutdown::Leave("the BGPPeer is gone".to_owned())).await;
         }
         for (peer, sessions) in wanted {
             if !self.routers.contains_key(&peer) {
-                let router = self.power_on(&peer).await?;
+                let router = self.power_on(&peer)?;
                 self.routers.insert(peer.clone(), router);
             }
             if let Some(router) = self.routers.get_mut(&peer) {
@@ -99,13 +99,13 @@ impl Routers {
     }
 
     /// Returns when a router learned or lost something.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         // Never `None`: a sender lives beside the receiver.
         let _ = self.changes.1.recv().await;
     }
 
     /// What all routers know.
-    pub async fn learned(&self) -> Learned {
+    pub(crate) async fn learned(&self) -> Learned {
         let mut learned = Learned::new();
         for (peer, router) in &self.routers {
             learned.insert(peer.clone(), router.engine.learned().await.unwrap_or_default());
@@ -113,9 +113,9 @@ impl Routers {
         learned
     }
 
-    async fn power_on(&self, peer: &str) -> anyhow::Result<Router> {
+    fn power_on(&self, peer: &str) -> anyhow::Result<Router> {
         let address = self.addresses.of(peer);
-        let config = DriverConfig { listen: vec![address], seed: u64::from(address.port()) };
+        let config = DriverConfig { listen: vec![address.into()], seed: u64::from(address.port()) };
         let (engine, events) =
             Driver::start(config).with_context(|| format!("the router for BGPPeer {peer} cannot start"))?;
         tokio::spawn(pass_on(events, self.changes.0.clone()));
@@ -141,19 +141,16 @@ impl Router {
 }
 
 /// The other end of a node's session.
-fn mirror(node: &PeerConfig, router: SocketAddr) -> PeerConfig {
-    let (local_asn, peer_asn) = (
-        match node.peer_asn {
-            PeerAsn::Exactly(asn) => asn,
-            PeerAsn::Internal => node.local_asn,
-            PeerAsn::External if node.local_asn == ANY_OTHER_ASN => ANOTHER_ASN,
-            PeerAsn::External => ANY_OTHER_ASN,
-        },
-        PeerAsn::Exactly(node.local_asn),
-    );
-    let IpAddr::V4(router_id) = router.ip() else { unreachable!("routers have IPv4 addresses") };
-    let remote = SocketAddr::new(node.transport.source.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
-    let mut config = PeerConfig::new(local_asn, peer_asn, router_id, remote);
+fn mirror(node: &PeerConfig, router: SocketAddrV4) -> PeerConfig {
+    let local_asn = match node.peer_asn {
+        PeerAsn::Exactly(asn) => asn,
+        PeerAsn::Internal => node.local_asn,
+        PeerAsn::External if node.local_asn == ANY_OTHER_ASN => ANOTHER_ASN,
+        PeerAsn::External => ANY_OTHER_ASN,
+    };
+    let peer_asn = PeerAsn::Exactly(node.local_asn);
+    let remote = SocketAddr::new(node.transport.source.unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()), 0);
+    let mut config = PeerConfig::new(local_asn, peer_asn, *router.ip(), remote);
     let everything = |prefix: &str| prefix.parse().ok().map(|prefix| PrefixRule { prefix, ge: Some(0), le: None });
     config.families = node.families.clone();
     config.hold_time = node.hold_time;

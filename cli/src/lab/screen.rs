@@ -7,7 +7,7 @@ use super::Output;
 use super::view::View;
 
 /// Where the lab is shown, and what was shown last.
-pub struct Screen {
+pub(crate) struct Screen {
     output: Output,
     once: bool,
     /// On a terminal the table is drawn in place; elsewhere each change is printed below the last.
@@ -17,12 +17,12 @@ pub struct Screen {
 
 impl Screen {
     /// Nothing is shown as yet.
-    pub fn new(output: Output, once: bool, is_terminal: bool) -> Self {
+    pub(crate) fn new(output: Output, once: bool, is_terminal: bool) -> Self {
         Self { output, once, is_terminal, shown: None }
     }
 
     /// Shows what changed; with `--once` the only view that counts is the last.
-    pub fn show(&mut self, view: &View) -> std::io::Result<()> {
+    pub(crate) fn show(&mut self, view: &View) -> std::io::Result<()> {
         if self.once || self.shown.as_ref() == Some(view) {
             return Ok(());
         }
@@ -32,13 +32,13 @@ impl Screen {
     }
 
     /// Shows the last view of `--once`.
-    pub fn conclude(&mut self, view: &View) -> std::io::Result<()> {
+    pub(crate) fn conclude(&mut self, view: &View) -> std::io::Result<()> {
         self.print(view)
     }
 
     /// Says what is missing after all this time.
     #[allow(clippy::print_stderr, reason = "the reason of a failure belongs on stderr, whatever the log level is")]
-    pub fn complain(&self, view: &View, waited: Duration) {
+    pub(crate) fn complain(&self, view: &View, waited: Duration) {
         eprintln!("After {} s this is missing:", waited.as_secs());
         for missing in &view.missing {
             eprintln!("  {missing}");

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::routers::{Learned, NodeSession};
 
 /// The lab as the store has it, and as each node sees it.
-pub struct Lab {
+pub(crate) struct Lab {
     pictures: BTreeMap<String, Picture>,
     services: BTreeMap<ServiceKey, ServiceRow>,
     pools: BTreeMap<IpAddr, String>,
@@ -28,55 +28,55 @@ struct ServiceRow {
 /// What is shown, in the documented form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct View {
+pub(crate) struct View {
     /// Services of type LoadBalancer.
-    pub services: Vec<ServiceView>,
+    pub(crate) services: Vec<ServiceView>,
     /// What the routers learned.
-    pub routes: Vec<RouteView>,
+    pub(crate) routes: Vec<RouteView>,
     /// What is not there yet, in words.
     #[serde(skip)]
-    pub missing: Vec<String>,
+    pub(crate) missing: Vec<String>,
 }
 
 /// A Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ServiceView {
-    pub namespace: String,
-    pub name: String,
+pub(crate) struct ServiceView {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
     /// In its status.
-    pub addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// The pool of the first of them.
-    pub pool: Option<String>,
+    pub(crate) pool: Option<String>,
     /// The nodes that announce any of them.
-    pub nodes: BTreeSet<String>,
+    pub(crate) nodes: BTreeSet<String>,
 }
 
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RouteView {
-    pub prefix: IpNet,
+pub(crate) struct RouteView {
+    pub(crate) prefix: IpNet,
     /// Of all paths.
-    pub next_hops: BTreeSet<IpAddr>,
+    pub(crate) next_hops: BTreeSet<IpAddr>,
     /// Standard and large ones, of all paths.
-    pub communities: Vec<String>,
+    pub(crate) communities: Vec<String>,
 }
 
 impl Lab {
     /// A lab of these nodes, of which nothing is known as yet.
-    pub fn new(pictures: Vec<(String, Picture)>) -> Self {
+    pub(crate) fn new(pictures: Vec<(String, Picture)>) -> Self {
         let unsynced = super::watches().into_iter().map(|watch| watch.kind).collect();
         let pictures = pictures.into_iter().collect();
         Self { pictures, services: BTreeMap::new(), pools: BTreeMap::new(), unsynced }
     }
 
     /// Whether all that exists was seen.
-    pub fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         self.unsynced.is_empty()
     }
 
     /// Takes an event in, for the view and for every node that it concerns.
-    pub fn handle(&mut self, event: Event) {
+    pub(crate) fn handle(&mut self, event: Event) {
         match &event {
             Event::Synced(kind) => {
                 self.unsynced.remove(kind);
@@ -106,7 +106,7 @@ impl Lab {
     }
 
     /// The sessions that the nodes want.
-    pub fn sessions(&mut self) -> Vec<NodeSession> {
+    pub(crate) fn sessions(&mut self) -> Vec<NodeSession> {
         let mut sessions = Vec::new();
         for (name, picture) in &mut self.pictures {
             for (peer, (config, labels)) in picture.sessions().wanted {
@@ -118,7 +118,7 @@ impl Lab {
     }
 
     /// The lab at this moment.
-    pub fn view(&mut self, learned: &Learned) -> View {
+    pub(crate) fn view(&mut self, learned: &Learned) -> View {
         let routes = routes(learned);
         let services: Vec<ServiceView> = self
             .services
