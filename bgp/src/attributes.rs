@@ -66,6 +66,8 @@ impl fmt::Display for AsPath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LearnedPath {
     pub peer: crate::PeerKey,
+    /// The session is gone, and the peer is expected back and to announce this again (RFC 4724).
+    pub stale: bool,
     pub next_hop: IpAddr,
     pub origin: Origin,
     pub as_path: AsPath,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::ConfigError;
-use crate::{Asn, Family, ImportPolicy};
+use crate::{Asn, Family, GracefulRestart, ImportPolicy};
 
 /// The name of a session. Sessions are keyed by name and not by address, so that an address can be changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,8 @@ pub struct PeerConfig {
     /// Taken where neither yields one. Without any the family is [withheld](crate::PeerStatus::withheld).
     pub fallback_next_hops: NextHops,
     pub import: ImportPolicy,
+    /// `None`: not offered, and a lost session takes its routes with it, on both sides.
+    pub graceful_restart: Option<GracefulRestart>,
     pub connect: Connect,
     pub transport: Transport,
 }
@@ -187,6 +189,7 @@ impl PeerConfig {
             next_hops: NextHops::default(),
             fallback_next_hops: NextHops::default(),
             import: ImportPolicy::default(),
+            graceful_restart: None,
             connect: Connect::Dial,
             transport: Transport { remote, source: None, source_interface: None, password: None, ttl: Ttl::Default },
         }
@@ -233,6 +236,12 @@ impl PeerConfig {
         if self.connect_retry < Duration::from_millis(100) {
             return Err(ConfigError::ConnectRetry { given: self.connect_retry });
         }
+        // RFC 4724 section 3: twelve bits; zero would ask the peer to keep routes for no time.
+        if let Some(GracefulRestart { restart_time: given, .. }) = self.graceful_restart
+            && (given.subsec_nanos() != 0 || given.is_zero() || given > GracefulRestart::LONGEST)
+        {
+            return Err(ConfigError::RestartTime { given });
+        }
         if self.families.is_empty() {
             return Err(ConfigError::NoFamilies);
         }
@@ -263,13 +272,16 @@ impl PeerConfig {
     pub(crate) fn needs_restart(&self, other: &Self) -> bool {
         // Compared as a whole with the live fields made equal: a field added later restarts the session until somebody
         // has thought about it.
-        let live = Self {
+        let mut live = Self {
             connect_retry: other.connect_retry,
             next_hops: other.next_hops,
             fallback_next_hops: other.fallback_next_hops,
             import: other.import.clone(),
             ..self.clone()
         };
+        if let (Some(live), Some(other)) = (&mut live.graceful_restart, &other.graceful_restart) {
+            live.forwarding_preserved.clone_from(&other.forwarding_preserved);
+        }
         live != *other
     }
 }
@@ -287,12 +299,18 @@ mod tests {
     #[test]
     fn a_configuration_that_cannot_work_is_refused_in_words() {
         let rule = |prefix: &str, ge, le| vec![PrefixRule { prefix: prefix.parse().unwrap(), ge, le }];
-        let cases: [(&str, fn(&mut PeerConfig), &str); 9] = [
+        fn restart(seconds: f64) -> Option<GracefulRestart> {
+            Some(GracefulRestart::new(Duration::from_secs_f64(seconds)))
+        }
+        let cases: [(&str, fn(&mut PeerConfig), &str); 12] = [
             ("as 0", |c| c.local_asn = Asn(0), "localASN 0 is reserved"),
             ("as trans", |c| c.peer_asn = PeerAsn::Exactly(Asn(23456)), "peerASN 23456 is reserved"),
             ("router id", |c| c.router_id = Ipv4Addr::UNSPECIFIED, "router ID 0.0.0.0"),
             ("hold 1", |c| c.hold_time = Duration::from_secs(1), "hold time 1s"),
             ("hold 2.5", |c| c.hold_time = Duration::from_millis(2500), "hold time 2.5s"),
+            ("restart 0", |c| c.graceful_restart = restart(0.0), "restart time 0ns"),
+            ("restart 1.5", |c| c.graceful_restart = restart(1.5), "restart time 1.5s"),
+            ("restart 4096", |c| c.graceful_restart = restart(4096.0), "restart time 4096s"),
             ("families", |c| c.families.clear(), "no address family"),
             ("password", |c| c.transport.password = Some(Password::new("x".repeat(81))), "81 octets"),
             ("hops", |c| c.transport.ttl = Ttl::Security { hops: 0 }, "1 to 255"),

@@ -37,6 +37,8 @@ pub enum ConfigError {
     HoldTime { given: Duration },
     #[error("connect retry time {given:?} is too short: at least 100 ms")]
     ConnectRetry { given: Duration },
+    #[error("graceful restart time {given:?} is not allowed: 1 s to 4095 s in whole seconds")]
+    RestartTime { given: Duration },
     #[error("no address family is enabled: at least one of IPv4 and IPv6 unicast")]
     NoFamilies,
     #[error("the password has {given} octets: TCP MD5 takes 1 to 80")]
@@ -136,6 +138,10 @@ pub enum SessionError {
     Deconfigured,
     #[error("shut down: {text}")]
     Shutdown { text: String },
+    #[error("shut down to restart: the peer keeps our routes")]
+    Restarting,
+    #[error("the peer has restarted: it opened another connection")]
+    PeerRestarted,
 }
 
 impl SessionError {

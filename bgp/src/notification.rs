@@ -30,6 +30,13 @@ impl Notification {
         Self::new(NotificationCode::Cease, subcode, Bytes::new())
     }
 
+    /// RFC 8538 section 3.1: this, and no graceful restart. The reason is inside.
+    pub(crate) fn as_hard_reset(&self) -> Self {
+        let mut data = vec![self.code, self.subcode];
+        data.extend_from_slice(&self.data);
+        Self::new(NotificationCode::Cease, cease_subcode::HARD_RESET, data)
+    }
+
     /// A connection that cannot be taken.
     pub(crate) fn connection_rejected() -> Self {
         Self::cease(cease_subcode::CONNECTION_REJECTED)
@@ -52,7 +59,10 @@ impl Notification {
             | SessionError::DialTimeout { .. }
             | SessionError::ConnectionLost { .. }
             | SessionError::ClosedByPeer { .. }
-            | SessionError::NotificationReceived { .. } => return None,
+            | SessionError::NotificationReceived { .. }
+            // RFC 4724 section 4: a NOTIFICATION would end what is to be kept.
+            | SessionError::Restarting
+            | SessionError::PeerRestarted => return None,
             SessionError::Open(error) => open_notification(error),
             SessionError::Header { notification, .. }
             | SessionError::Update { notification, .. }
@@ -130,6 +140,14 @@ impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = NotificationCode::from_u8(self.code);
         write!(f, "{} ({}/{})", description(code, self.subcode), self.code, self.subcode)?;
+        if code == NotificationCode::Cease
+            && self.subcode == cease_subcode::HARD_RESET
+            && let [code, subcode, ..] = *self.data
+            // One level only: what else a peer wraps into it is not read.
+            && (code, subcode) != (self.code, self.subcode)
+        {
+            return write!(f, ", {}", Self { code, subcode, data: self.data.slice(2..) });
+        }
         let with_text =
             matches!(self.subcode, cease_subcode::ADMINISTRATIVE_SHUTDOWN | cease_subcode::ADMINISTRATIVE_RESET);
         if code == NotificationCode::Cease

@@ -21,7 +21,8 @@ use crate::peer::{Context, Peer};
 use crate::random::SplitMix64;
 use crate::rib::Interner;
 use crate::{
-    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, UnknownPeer,
+    ConfigError, LearnedPath, NextHops, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, Shutdown,
+    UnknownPeer,
 };
 
 /// A connection, from the order to dial it (or the moment it came in) until it was closed. Never used twice.
@@ -120,6 +121,8 @@ pub struct Speaker {
     interner: Interner,
     seeds: SplitMix64,
     stopped: bool,
+    /// When the first peer was set.
+    started: Option<Instant>,
 }
 
 impl Speaker {
@@ -134,6 +137,7 @@ impl Speaker {
             interner: Interner::default(),
             seeds: SplitMix64::new(seed),
             stopped: false,
+            started: None,
         }
     }
 
@@ -147,6 +151,7 @@ impl Speaker {
         if self.with_peer(now, &key, |peer, context| peer.reconfigure(context, config.clone())).is_ok() {
             return Ok(());
         }
+        let started = *self.started.get_or_insert(now);
         let seed = self.seeds.next();
         let mut context = Context {
             now,
@@ -155,12 +160,12 @@ impl Speaker {
             next_connection: &mut self.next_connection,
             routes_changed: &mut self.routes_changed,
         };
-        let peer = Peer::new(key.clone(), config, seed, &mut context);
+        let peer = Peer::new(key.clone(), config, seed, started, &mut context);
         self.peers.insert(key, peer);
         Ok(())
     }
 
-    /// Ends the session (Cease 6/3) and forgets the peer and what was wanted for it.
+    /// Withdraws everything, ends the session (Cease 6/3) and forgets the peer and what was wanted for it.
     pub fn remove_peer(&mut self, now: Instant, key: &PeerKey) -> Result<(), UnknownPeer> {
         self.with_peer(now, key, |peer, context| peer.stop(context, &SessionError::Deconfigured))?;
         self.peers.remove(key);
@@ -188,14 +193,17 @@ impl Speaker {
         self.with_peer(now, key, Peer::release_end_of_rib)
     }
 
-    /// Ends every session with Cease 6/2 and this text (RFC 9003), and takes no connection any more.
-    pub fn shutdown(&mut self, now: Instant, text: &str) {
+    /// Ends every session, with Cease 6/2 and the text (RFC 9003) unless it is to restart in silence, and takes no
+    /// connection any more.
+    pub fn shutdown(&mut self, now: Instant, shutdown: &Shutdown) {
         self.stopped = true;
-        let error = SessionError::Shutdown { text: text.to_owned() };
         let keys: Vec<PeerKey> = self.peers.keys().cloned().collect();
         for key in keys {
             // The keys were taken from the map a line above.
-            let _ = self.with_peer(now, &key, |peer, context| peer.stop(context, &error));
+            let _ = self.with_peer(now, &key, |peer, context| match shutdown {
+                Shutdown::Restart(text) => peer.stop_to_restart(context, text),
+                Shutdown::Leave(text) => peer.stop(context, &SessionError::Shutdown { text: text.clone() }),
+            });
         }
     }
 

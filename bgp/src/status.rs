@@ -73,6 +73,8 @@ pub struct PeerStatus {
     pub prefixes_received: u64,
     /// Prefixes that were accepted and not withdrawn since.
     pub prefixes_accepted: usize,
+    /// Those of them that outlived their session and wait for the peer's restart to confirm them (RFC 4724).
+    pub prefixes_stale: usize,
     /// Announcements refused in this session, by reason.
     pub refused: BTreeMap<RefusalReason, u64>,
     /// UPDATEs in this session of which an attribute was discarded or whose routes were treated as withdrawn (RFC 7606).

@@ -8,6 +8,7 @@ use anyhow::Context;
 use roadstead_api::store::{DirectoryStore, Store};
 use roadstead_controller as controller;
 use roadstead_speaker as speaker;
+use roadstead_speaker::Ending;
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

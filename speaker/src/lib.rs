@@ -12,4 +12,4 @@ pub mod report;
 mod run;
 pub mod session;
 
-pub use run::{Options, RunError, run};
+pub use run::{Ending, Options, RunError, run};

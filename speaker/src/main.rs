@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use roadstead_api::store::{KubernetesStore, LOG_DIRECTIVES, Store};
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
-use roadstead_speaker::{Options, run};
+use roadstead_speaker::{Ending, Options, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Announces the addresses of a cluster's Services from one node, over BGP.
@@ -64,9 +64,10 @@ async fn start(kubeconfig: Option<PathBuf>, options: Options) -> anyhow::Result<
     let store = Store::Kubernetes(KubernetesStore::connect(kubeconfig, "roadstead-speaker").await?);
     tracing::info!(node = options.viewpoint.node, version = env!("CARGO_PKG_VERSION"), "speaker starts");
     let shutdown = async move {
+        // An upgrade, or a kubelet that stops the Pod; by hand it is meant to end.
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Ending::Restart,
+            _ = interrupt.recv() => Ending::Leave,
         }
     };
     run(store, options, shutdown).await?;

@@ -17,7 +17,7 @@ use roadstead_api::checked::Labels;
 use roadstead_api::kinds::NodeReport;
 use roadstead_api::store::{Event, Store};
 use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle};
-use roadstead_bgp::{PeerConfig, PeerKey};
+use roadstead_bgp::{PeerConfig, PeerKey, Shutdown};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -64,8 +64,17 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Events taken at once. A burst of them becomes few, well-packed UPDATEs.
 const BATCH: usize = 512;
 
-/// Runs until `shutdown` ends; then every session is closed with Cease.
-pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+/// Why a speaker is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It will be started again: routers that have agreed to graceful restart keep its routes.
+    Restart,
+    /// It will not: its routes are withdrawn.
+    Leave,
+}
+
+/// Runs until `shutdown` ends; then every session is closed, as that says.
+pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = Ending>) -> Result<(), RunError> {
     let metrics_listener = match options.metrics_address {
         None => None,
         Some(address) => Some(http::bind(address).await.map_err(|source| RunError::Metrics { address, source })?),
@@ -90,11 +99,18 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         refused: BTreeMap::new(),
         listen_port: options.listen_port,
     };
-    tokio::select! {
-        result = speaker.run(events, engine_events) => result?,
-        () = shutdown => {}
-    }
-    engine.shutdown(&farewell).await;
+    let ending = tokio::select! {
+        result = speaker.run(events, engine_events) => {
+            result?;
+            Ending::Leave
+        }
+        ending = shutdown => ending,
+    };
+    let shutdown = match ending {
+        Ending::Restart => Shutdown::Restart(farewell),
+        Ending::Leave => Shutdown::Leave(farewell),
+    };
+    engine.shutdown(shutdown).await;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use roadstead_api::checked::{self, Peer, SecretKey, TransportMode};
 use roadstead_api::kubernetes::Secret;
 use roadstead_bgp as bgp;
-use roadstead_bgp::{Asn, Connect, ImportPolicy, NextHops, Password, PeerConfig};
+use roadstead_bgp::{Asn, Connect, GracefulRestart, ImportPolicy, NextHops, Password, PeerConfig};
 
 use crate::node::LocalNode;
 
@@ -93,6 +93,8 @@ impl Surroundings<'_> {
         config.next_hops = NextHops { ipv4: peer.next_hop_ipv4, ipv6: peer.next_hop_ipv6 };
         config.fallback_next_hops = NextHops { ipv4: self.node.ipv4, ipv6: self.node.ipv6 };
         config.import = import(&peer.import);
+        // Without N: a dead node's routes must not outlive the hold time.
+        config.graceful_restart = peer.graceful_restart.map(GracefulRestart::new);
         config.connect = match peer.mode {
             TransportMode::Dial => Connect::Dial,
             TransportMode::Both => Connect::Both,

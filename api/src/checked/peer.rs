@@ -47,8 +47,8 @@ pub struct Peer {
     pub next_hop_ipv4: Option<Ipv4Addr>,
     /// The next hop told for IPv6 routes.
     pub next_hop_ipv6: Option<Ipv6Addr>,
-    /// Whether graceful restart was asked for in so many words.
-    pub wants_graceful_restart: bool,
+    /// How long the router is asked to keep our routes while we restart (RFC 4724); `None`: not at all.
+    pub graceful_restart: Option<Duration>,
     /// Who opens the connection.
     pub mode: TransportMode,
     /// What is accepted.
@@ -215,7 +215,7 @@ impl Peer {
             families: spec.families.iter().map(|family| Family::from(*family)).collect(),
             next_hop_ipv4,
             next_hop_ipv6,
-            wants_graceful_restart: spec.graceful_restart.as_ref().is_some_and(|restart| restart.enabled),
+            graceful_restart: graceful_restart(spec.graceful_restart.as_ref(), findings),
             mode: match (spec.passive, spec.listen) {
                 (true, _) => TransportMode::Passive,
                 (false, true) => TransportMode::Both,
@@ -281,6 +281,21 @@ fn timers(raw: &kinds::Timers, findings: &mut Findings) -> (Duration, Option<Dur
         findings.refuse("spec.timers.connectRetrySeconds", retry, "must be from 1 to 65535");
     }
     (Duration::from_secs(hold.into()), keepalive, Duration::from_secs(checked_retry.unwrap_or(5).into()))
+}
+
+/// On by default: a peer without the field has it with its defaults.
+fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Findings) -> Option<Duration> {
+    let raw = raw.cloned().unwrap_or_default();
+    let seconds = raw.restart_time_seconds;
+    let checked = u16::try_from(seconds).ok().filter(|seconds| (1..=4095).contains(seconds));
+    if checked.is_none() {
+        findings.refuse(
+            "spec.gracefulRestart.restartTimeSeconds",
+            seconds,
+            "must be from 1 to 4095 (RFC 4724 section 3)",
+        );
+    }
+    raw.enabled.then(|| Duration::from_secs(checked.unwrap_or(1).into()))
 }
 
 fn ttl(spec: &BgpPeerSpec, findings: &mut Findings) -> Ttl {
@@ -352,6 +367,19 @@ mod tests {
     }
 
     #[test]
+    fn graceful_restart_is_on_unless_it_is_switched_off() {
+        let checked = |spec: &str| {
+            let spec = format!(r#"{{"address":"192.0.2.1","peerASN":64512{spec}}}"#);
+            let raw = BgpPeer::new("tor", serde_json::from_str(&spec).unwrap());
+            Peer::check(&raw).unwrap().graceful_restart.map(|time| time.as_secs())
+        };
+        assert_eq!(checked(""), Some(120));
+        assert_eq!(checked(r#","gracefulRestart":{}"#), Some(120));
+        assert_eq!(checked(r#","gracefulRestart":{"restartTimeSeconds":30}"#), Some(30));
+        assert_eq!(checked(r#","gracefulRestart":{"enabled":false}"#), None);
+    }
+
+    #[test]
     fn says_what_is_wrong_and_what_is_allowed() {
         check(r#"{"address":"192.0.2.1","peerASN":64512}"#, &[]);
         check(r#"{"address":"2001:db8::1","peerType":"External","timers":{"holdSeconds":0}}"#, &[]);
@@ -377,6 +405,13 @@ mod tests {
             r#"{"address":"192.0.2.1","peerASN":1,"ttlSecurity":{"hops":1},"ebgpMultihop":{"ttl":4}}"#,
             &["exclude each other"],
         );
+        for time in ["0", "4096"] {
+            let restart = format!(r#"{{"restartTimeSeconds":{time}}}"#);
+            check(
+                &format!(r#"{{"address":"192.0.2.1","peerASN":1,"gracefulRestart":{restart}}}"#),
+                &["spec.gracefulRestart.restartTimeSeconds"],
+            );
+        }
         check(r#"{"address":"192.0.2.1","peerASN":1,"sourceAddress":"2001:db8::1"}"#, &["same family"]);
         check(r#"{"address":"192.0.2.1","peerASN":1,"routerID":"0.0.0.0"}"#, &["must not be zero"]);
         check(

@@ -82,7 +82,7 @@ pub struct BgpPeerSpec {
     /// The next hop told; by default the session's own address, and for the other family the interface's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHop>,
-    /// Graceful restart (RFC 4724). Accepted and kept; the engine does not yet negotiate it, and the peer's condition says so.
+    /// Graceful restart (RFC 4724): the router keeps our routes while the speaker restarts. On unless switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
     /// True: also accept the router's connection.
@@ -242,4 +242,10 @@ fn enabled() -> bool {
 
 fn restart_time() -> i32 {
     120
+}
+
+impl Default for GracefulRestart {
+    fn default() -> Self {
+        Self { enabled: enabled(), restart_time_seconds: restart_time() }
+    }
 }

@@ -16,7 +16,7 @@ use super::tasks::{self, Input};
 use super::{SetPeerError, closing, socket};
 use crate::{
     Accepted, ConnectionId, Endpoints, Event, LearnedPath, Output, PeerConfig, PeerKey, PeerStatus, RouteChange,
-    Speaker,
+    Shutdown, Speaker,
 };
 
 pub(super) enum Command {
@@ -27,7 +27,7 @@ pub(super) enum Command {
     InitialSetComplete { key: PeerKey },
     Status { reply: oneshot::Sender<Vec<PeerStatus>> },
     Learned { reply: oneshot::Sender<BTreeMap<IpNet, Vec<LearnedPath>>> },
-    Shutdown { text: String, reply: oneshot::Sender<()> },
+    Shutdown { shutdown: Shutdown, reply: oneshot::Sender<()> },
 }
 
 pub(super) struct Engine {
@@ -91,13 +91,13 @@ impl Engine {
         for listener in &self.listeners {
             self.tasks.spawn(tasks::accept(Arc::clone(listener), self.input_sender.clone()));
         }
-        let (text, reply) = loop {
+        let (shutdown, reply) = loop {
             let deadline = self.speaker.next_deadline();
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(Command::Shutdown { text, reply }) => break (text, Some(reply)),
+                    Some(Command::Shutdown { shutdown, reply }) => break (shutdown, Some(reply)),
                     Some(command) => self.command(command),
-                    None => break (String::new(), None),
+                    None => break (Shutdown::Leave(String::new()), None),
                 },
                 // The engine holds a sender itself, so there is always a next one.
                 Some(input) = self.inputs.recv() => self.input(input),
@@ -121,7 +121,7 @@ impl Engine {
             self.perform_outputs();
         };
 
-        self.speaker.shutdown(Instant::now(), &text);
+        self.speaker.shutdown(Instant::now(), &shutdown);
         self.perform_outputs();
         let closed = async { while self.closing.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN_TIME, closed).await.is_err() {

@@ -31,7 +31,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::engine::{Command, Engine};
-use crate::{ConfigError, Event, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange};
+use crate::{ConfigError, Event, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange, Shutdown};
 
 /// Where to listen, and the seed of every jitter.
 #[derive(Debug, Clone, Default)]
@@ -146,11 +146,11 @@ impl Handle {
         self.ask(|reply| Command::Learned { reply }).await
     }
 
-    /// Closes every session with Cease 6/2 and `text` (RFC 9003), and returns when the last of it was written and closed,
-    /// or after a second.
-    pub async fn shutdown(&self, text: &str) {
+    /// See [`Speaker::shutdown`](crate::Speaker::shutdown). Returns when the last of it was written and closed, or after a
+    /// second.
+    pub async fn shutdown(&self, shutdown: Shutdown) {
         // An engine that has ended already has nothing left to close.
-        let _ = self.ask(|reply| Command::Shutdown { text: text.to_owned(), reply }).await;
+        let _ = self.ask(|reply| Command::Shutdown { shutdown, reply }).await;
     }
 
     async fn tell(&self, command: Command) -> Result<(), Stopped> {

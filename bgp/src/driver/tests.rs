@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Driver, DriverConfig, EventReceiver, Handle};
 use crate::{
     Asn, Connect, Event, Family, NextHops, Password, PeerAsn, PeerConfig, PeerKey, PeerStatus, PrefixRule,
-    RefusalReason, RouteAttributes, RouteChange, SessionState, Ttl,
+    RefusalReason, RouteAttributes, RouteChange, SessionState, Shutdown, Ttl,
 };
 
 const GIVE_UP: Duration = Duration::from_secs(20);
@@ -172,7 +172,7 @@ async fn a_session_over_ipv6_takes_its_own_address_as_next_hop() {
 async fn a_shutdown_reaches_the_peer_with_its_text() {
     let mut pair = pair(|_, _| {}).await;
     up(&mut pair.router_events).await;
-    within("the shutdown", pair.node.shutdown("node is going for maintenance")).await;
+    within("the shutdown", pair.node.shutdown(Shutdown::Leave("node is going for maintenance".into()))).await;
     let reason = down(&mut pair.router_events).await;
     assert!(reason.contains("(6/2)") && reason.contains("node is going for maintenance"), "{reason}");
     assert!(pair.node.status().await.is_err(), "the engine has ended");
@@ -188,7 +188,7 @@ async fn a_shutdown_reaches_a_peer_that_was_just_sent_a_large_table() {
         RouteChange::Announce(format!("{address}/24").parse().unwrap(), Arc::clone(&attributes))
     });
     pair.node.update_routes("router".into(), table.collect()).await.unwrap();
-    within("the shutdown", pair.node.shutdown("")).await;
+    within("the shutdown", pair.node.shutdown(Shutdown::Leave(String::new()))).await;
     let reason = down(&mut pair.router_events).await;
     assert!(reason.contains("(6/2)"), "{reason}");
 }
@@ -310,7 +310,7 @@ async fn an_unreachable_peer_and_an_impossible_source_are_told_in_words() {
     let (node, mut events) = start(&[], 1);
     let (closed, _events) = start(&["127.0.0.1:0"], 1);
     let nobody = closed.listening()[0];
-    within("the shutdown", closed.shutdown("")).await;
+    within("the shutdown", closed.shutdown(Shutdown::Leave(String::new()))).await;
     node.set_peer("nobody".into(), node_config(nobody)).await.unwrap();
     let reason = down(&mut events).await;
     assert!(reason.contains("cannot connect") && reason.contains("refused"), "{reason}");

@@ -11,6 +11,7 @@ use super::connection::{Connection, Origin};
 use super::state::State;
 use super::{Context, Peer};
 use crate::SessionError;
+use crate::notification::Notification;
 use crate::speaker::{ConnectionId, Event, Output};
 
 /// A session that ended sooner has not been one: a peer that only connects and closes is damped.
@@ -22,11 +23,20 @@ impl Peer {
         let Some(index) = self.connections.iter().position(|connection| connection.id == id) else { return };
         let mut connection = self.connections.remove(index);
         context.connections.remove(&id);
-        let last = match error.notification() {
+        let established = connection.is_established();
+        let last = match self.last_words(&connection, &error) {
             // Before the connection is up there is nobody to write to.
             Some(notification) if connection.state != State::Connect => {
                 self.messages_out += 1;
-                std::mem::take(&mut connection.output).finish(&notification.encode())
+                let output = std::mem::take(&mut connection.output);
+                if established && error.is_farewell() {
+                    // What the peer was told it is to forget first, so what it was told must reach it too.
+                    let mut last = self.rib_out.withdraw_all(&self.session.export);
+                    last.extend_from_slice(&notification.encode());
+                    output.append(&last)
+                } else {
+                    output.finish(&notification.encode())
+                }
             }
             _ => Vec::new(),
         };
@@ -35,10 +45,19 @@ impl Peer {
         let uptime = connection.established_at.map(|since| context.now.saturating_duration_since(since));
         if uptime.is_some() {
             self.flaps += 1;
-            self.end_session(context);
+            self.rib_out.end_session();
+            self.keep_or_drop_routes(context, connection.negotiated.as_ref(), &error);
         }
         self.report(context, &error, uptime.is_some());
         self.plan_retry(context.now, &connection, &error, uptime);
+    }
+
+    fn last_words(&self, connection: &Connection, error: &SessionError) -> Option<Notification> {
+        let notification = error.notification()?;
+        let restart = connection.negotiated.as_ref().and_then(|negotiated| negotiated.graceful_restart.as_ref());
+        // RFC 8538 section 4: otherwise the peer would keep the routes of a session that is meant to be gone.
+        let hard = error.is_farewell() && restart.is_some_and(|restart| restart.notification);
+        Some(if hard { notification.as_hard_reset() } else { notification })
     }
 
     /// Tells the operator, unless it is what he was told last or nothing to be told about.
@@ -100,6 +119,11 @@ impl SessionError {
             }
             _ => false,
         }
+    }
+
+    /// Whether there is not to be a session with this peer any more.
+    const fn is_farewell(&self) -> bool {
+        matches!(self, Self::Shutdown { .. } | Self::Deconfigured)
     }
 
     /// Whether one side did not like the other's OPEN.

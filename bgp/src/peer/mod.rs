@@ -14,6 +14,7 @@ mod framing;
 mod open;
 mod output_buffer;
 mod receive;
+mod restart;
 mod routes;
 mod state;
 mod timers;
@@ -27,7 +28,7 @@ use tracing::{debug, info};
 
 use self::backoff::Backoff;
 use self::connection::{Connection, Origin};
-use self::open::{Negotiated, encode_open};
+use self::open::{Negotiated, RestartState, encode_open};
 use self::routes::SessionCounters;
 use self::state::{Event, Reaction, State, react};
 use self::timers::Timer;
@@ -42,7 +43,7 @@ pub(crate) struct Peer {
     key: PeerKey,
     config: PeerConfig,
     random: SplitMix64,
-    /// At most one dialled and one accepted.
+    /// At most one dialled and one accepted; and an established one that may be dead (RFC 4724 section 5).
     connections: Vec<Connection>,
     /// When to dial.
     retry: Option<Instant>,
@@ -52,6 +53,12 @@ pub(crate) struct Peer {
     /// Shut down: no connection any more, in either direction.
     stopped: bool,
     rib_in: AdjRibIn,
+    /// When routes that outlived their session are dropped.
+    stale_until: Option<Instant>,
+    /// When this engine started; with it all that was said before it has to be said again.
+    started: Instant,
+    /// There was a session before, so the next one does not follow our own start.
+    was_established: bool,
     rib_out: AdjRibOut,
     end_of_rib: EndOfRib,
     session: SessionCounters,
@@ -102,7 +109,13 @@ impl Input {
 }
 
 impl Peer {
-    pub(crate) fn new(key: PeerKey, config: PeerConfig, seed: u64, context: &mut Context<'_>) -> Self {
+    pub(crate) fn new(
+        key: PeerKey,
+        config: PeerConfig,
+        seed: u64,
+        started: Instant,
+        context: &mut Context<'_>,
+    ) -> Self {
         let mut peer = Self {
             key,
             config,
@@ -113,6 +126,9 @@ impl Peer {
             backoff: Backoff::default(),
             stopped: false,
             rib_in: AdjRibIn::default(),
+            stale_until: None,
+            started,
+            was_established: false,
             rib_out: AdjRibOut::default(),
             end_of_rib: EndOfRib::Withhold,
             session: SessionCounters::default(),
@@ -138,14 +154,27 @@ impl Peer {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timers = self.connections.iter().filter_map(|connection| connection.timers.next_deadline());
-        timers.chain(self.retry).chain(self.idle_until).min()
+        timers.chain(self.retry).chain(self.idle_until).chain(self.stale_until).min()
     }
 
     /// Ends whatever there is, for good: the peer was removed, or all is shut down.
     pub(crate) fn stop(&mut self, context: &mut Context<'_>, error: &SessionError) {
         self.stopped = true;
         self.close_all(context, error);
+        self.drop_routes(context);
         self.settle(context);
+    }
+
+    /// Ends whatever there is, such that the peer keeps our routes if it has agreed to.
+    pub(crate) fn stop_to_restart(&mut self, context: &mut Context<'_>, text: &str) {
+        let agreed = |connection: &Connection| match &connection.negotiated {
+            Some(negotiated) if connection.is_established() => negotiated.graceful_restart.is_some(),
+            // The peer may still have our routes from an earlier session.
+            _ => true,
+        };
+        let silent = self.config.graceful_restart.is_some() && self.connections.iter().all(agreed);
+        let error = if silent { SessionError::Restarting } else { SessionError::Shutdown { text: text.to_owned() } };
+        self.stop(context, &error);
     }
 
     /// Takes over another configuration; the session goes down only if it has to.
@@ -156,6 +185,7 @@ impl Peer {
         let previous = std::mem::replace(&mut self.config, config);
         if previous.needs_restart(&self.config) {
             self.close_all(context, &SessionError::ConfigurationChanged);
+            self.drop_routes(context);
             // What went wrong before went wrong with another configuration.
             self.backoff = Backoff::default();
             self.last_error = None;
@@ -187,11 +217,13 @@ impl Peer {
             // RFC 4271 section 8.2.2: in Idle a connection is refused, and there is no session that could be notified.
             return Accepted::Refused(Vec::new());
         }
-        if self.is_established() {
+        let restarted = self.may_have_restarted(context.now);
+        if self.is_established() && !restarted {
             // Section 6.8 lets the new connection send its OPEN first; the outcome would be the same.
             return refuse(Notification::collision());
         }
-        match self.connections.iter().find(|connection| connection.origin == Origin::Accepted) {
+        let pending = |connection: &&Connection| connection.origin == Origin::Accepted && !connection.is_established();
+        match self.connections.iter().find(pending) {
             Some(earlier) if earlier.state == State::OpenSent => {
                 // The peer has given its first attempt up, or would not make a second.
                 self.apply(context, earlier.id, Input::Failed(Event::CollisionLost, SessionError::Collision));
@@ -227,6 +259,7 @@ impl Peer {
         if self.idle_until.is_some_and(|until| until <= now) {
             self.idle_until = None;
         }
+        self.expire_stale_routes(context);
         let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
             while let Some(timer) = self.connection(id).and_then(|connection| connection.timers.take_expired(now)) {
@@ -299,7 +332,7 @@ impl Peer {
     }
 
     fn send_open(&mut self, context: &mut Context<'_>, id: ConnectionId, endpoints: Endpoints) {
-        let open = encode_open(&self.config);
+        let open = encode_open(&self.config, self.restart_state(context.now));
         let Some(connection) = self.connection(id) else { return };
         connection.state = State::OpenSent;
         connection.endpoints = Some(endpoints);
@@ -308,8 +341,27 @@ impl Peer {
         self.send(id, &open);
     }
 
+    /// RFC 4724 section 4.1: R in the first OPENs after our own start, while a peer may still have routes from before it.
+    fn restart_state(&self, now: Instant) -> RestartState {
+        let restart_time = self.config.graceful_restart.as_ref().map_or(Duration::ZERO, |restart| restart.restart_time);
+        if !self.was_established && now < self.started + restart_time {
+            RestartState::Restarting
+        } else {
+            RestartState::Running
+        }
+    }
+
     fn accept_open(&mut self, context: &mut Context<'_>, id: ConnectionId, negotiated: Negotiated) {
         self.backoff.connection_came_up();
+        let gone = self.connections.iter().find(|connection| connection.is_established());
+        let accepted = |connection: &Connection| connection.id == id && connection.origin == Origin::Accepted;
+        if let Some(gone) = gone.map(|connection| connection.id)
+            && self.connections.iter().any(accepted)
+            && self.may_have_restarted(context.now)
+        {
+            // RFC 4724 section 5: as if TCP had failed, and without a word to a connection that has no other end.
+            self.apply(context, gone, Input::Failed(Event::TcpFails, SessionError::PeerRestarted));
+        }
         if let Some(loser) = self.collision_loser(id, &negotiated) {
             self.apply(context, loser, Input::Failed(Event::CollisionLost, SessionError::Collision));
         }
@@ -352,7 +404,8 @@ impl Peer {
             self.apply(context, dialling, Input::Failed(Event::CollisionLost, SessionError::Collision));
         }
         self.refused = false;
-        self.begin_session(id);
+        self.was_established = true;
+        self.begin_session(context, id);
         info!(peer = %self.key, "session established");
         context.outputs.push_back(Output::Event(speaker::Event::SessionUp { peer: self.key.clone() }));
     }

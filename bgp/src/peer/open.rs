@@ -1,11 +1,11 @@
 //! OPEN in both directions: what we say of ourselves, and what becomes of what the peer says (RFC 4271 sections 4.2, 6.2).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustbgpd_wire::{Capability, DecodeError, OpenMessage, Safi};
+use rustbgpd_wire::{Capability, DecodeError, GracefulRestartFamily, OpenMessage, Safi};
 
 use crate::error::{FamilyList, OpenError};
 use crate::{Asn, Family, PeerAsn, PeerConfig};
@@ -24,10 +24,31 @@ pub(crate) struct Negotiated {
     pub(crate) four_octet_asn: bool,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub(crate) route_refresh: bool,
+    /// Both sides have the capability (RFC 4724).
+    pub(crate) graceful_restart: Option<PeerRestart>,
+}
+
+/// What the peer says about its restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerRestart {
+    /// How long we are asked to keep its routes without a session.
+    pub(crate) restart_time: Duration,
+    /// Both sides go on as after a lost connection when a session ends with a NOTIFICATION (RFC 8538).
+    pub(crate) notification: bool,
+    /// The families whose routes are to be kept, and of each whether forwarding went on during the restart before this
+    /// session (F). Empty: it keeps our routes, but its own are not to be kept.
+    pub(crate) forwarding: BTreeMap<Family, bool>,
+}
+
+/// Whether an OPEN says that we have restarted (R).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RestartState {
+    Restarting,
+    Running,
 }
 
 /// Our OPEN.
-pub(crate) fn encode_open(config: &PeerConfig) -> BytesMut {
+pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut {
     let mut capabilities: Vec<Capability> = config
         .families
         .iter()
@@ -35,6 +56,19 @@ pub(crate) fn encode_open(config: &PeerConfig) -> BytesMut {
         .collect();
     capabilities.push(Capability::RouteRefresh);
     capabilities.push(Capability::FourOctetAs { asn: config.local_asn.0 });
+    if let Some(restart) = &config.graceful_restart {
+        let family = |family: &Family| GracefulRestartFamily {
+            afi: family.afi(),
+            safi: Safi::Unicast,
+            forwarding_preserved: restart.forwarding_preserved.contains(family),
+        };
+        capabilities.push(Capability::GracefulRestart {
+            restart_state: state == RestartState::Restarting,
+            notification: restart.notification,
+            restart_time: u16::try_from(restart.restart_time.as_secs()).unwrap_or(u16::MAX).min(0x0fff),
+            families: config.families.iter().map(family).collect(),
+        });
+    }
     let open = OpenMessage {
         version: 4,
         my_as: config.local_asn.two_octets(),
@@ -44,7 +78,7 @@ pub(crate) fn encode_open(config: &PeerConfig) -> BytesMut {
     };
     let mut message = BytesMut::with_capacity(open.encoded_len());
     let encoded = open.encode(&mut message);
-    debug_assert!(encoded.is_ok(), "four capabilities fit into an OPEN");
+    debug_assert!(encoded.is_ok(), "five capabilities fit into an OPEN");
     message
 }
 
@@ -103,6 +137,7 @@ pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negot
         internal,
         hold_time,
         keepalive: config.keepalive.filter(|keepalive| !keepalive.is_zero()).map_or(third, |own| own.min(third)),
+        graceful_restart: peer_restart(open, config, &families),
         families,
         four_octet_asn,
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
@@ -125,6 +160,23 @@ fn offered_families(open: &OpenMessage) -> BTreeSet<Family> {
         }
     }
     if multiprotocol { families } else { BTreeSet::from([Family::Ipv4Unicast]) }
+}
+
+/// RFC 4724 section 3. Of several such capabilities the last counts, and a family that is not negotiated does not.
+fn peer_restart(open: &OpenMessage, config: &PeerConfig, negotiated: &BTreeSet<Family>) -> Option<PeerRestart> {
+    let ours = config.graceful_restart.as_ref()?;
+    open.capabilities.iter().rev().find_map(|capability| match capability {
+        Capability::GracefulRestart { notification, restart_time, families, .. } => Some(PeerRestart {
+            restart_time: Duration::from_secs((*restart_time).into()),
+            notification: *notification && ours.notification,
+            forwarding: families
+                .iter()
+                .filter_map(|entry| Some((Family::from_wire(entry.afi, entry.safi)?, entry.forwarding_preserved)))
+                .filter(|(family, _)| negotiated.contains(family))
+                .collect(),
+        }),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -54,6 +54,12 @@ impl OutputBuffer {
         }
     }
 
+    /// Puts `last` behind everything that waits and hands the bytes out.
+    pub(crate) fn append(mut self, last: &[u8]) -> Vec<u8> {
+        self.bytes.extend_from_slice(last);
+        self.bytes.to_vec()
+    }
+
     /// Drops every message of which nothing was written, puts `last` there instead and hands the bytes out.
     pub(crate) fn finish(mut self, last: &[u8]) -> Vec<u8> {
         self.bytes.truncate(self.partial);

@@ -43,7 +43,7 @@ impl Default for SessionCounters {
 }
 
 impl Peer {
-    pub(super) fn begin_session(&mut self, id: ConnectionId) {
+    pub(super) fn begin_session(&mut self, context: &mut Context<'_>, id: ConnectionId) {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
         let next_hops = self.next_hops(endpoints);
@@ -59,11 +59,8 @@ impl Peer {
         };
         let open = negotiated.families.iter().copied().filter(|family| next_hops.of(*family).is_some()).collect();
         self.rib_out.begin_session(&negotiated.families, open);
-    }
-
-    pub(super) fn end_session(&mut self, context: &mut Context<'_>) {
-        self.rib_out.end_session();
-        *context.routes_changed |= self.rib_in.clear();
+        let negotiated = negotiated.clone();
+        self.confirm_stale_routes(context, &negotiated);
     }
 
     pub(crate) fn update_routes(&mut self, context: &mut Context<'_>, changes: Vec<RouteChange>) {
@@ -171,6 +168,7 @@ impl Peer {
         self.refuse(RefusalReason::FamilyNotNegotiated, received.not_negotiated);
         if let Some(family) = received.end_of_rib {
             debug!(peer = %self.key, %family, "End-of-RIB");
+            self.drop_stale_routes(context, family);
         }
 
         let mut changed = false;
@@ -211,7 +209,8 @@ impl Peer {
     /// One UPDATE at a time may take the table over the limit, by what fits into 4096 octets.
     fn check_max_prefixes(&mut self, context: &mut Context<'_>, id: ConnectionId, family: Family) {
         if let Some(limit) = self.config.import.max_prefixes
-            && self.rib_in.len() > limit as usize
+            // A peer that is back after a restart may have other routes than before.
+            && self.rib_in.len() - self.rib_in.stale() > limit as usize
         {
             let error = SessionError::MaxPrefixes { limit, family };
             self.apply(context, id, Input::Failed(Event::TooManyPrefixes, error));
@@ -237,10 +236,11 @@ impl Peer {
     }
 
     pub(crate) fn learned(&self) -> impl Iterator<Item = (&ipnet::IpNet, LearnedPath)> {
-        self.rib_in.iter().map(|(prefix, route)| {
+        self.rib_in.iter().map(|(prefix, route, stale)| {
             let attributes = &route.attributes;
             let path = LearnedPath {
                 peer: self.key.clone(),
+                stale,
                 next_hop: route.next_hop,
                 origin: attributes.origin,
                 as_path: attributes.as_path.clone(),
@@ -280,6 +280,7 @@ impl Peer {
             prefixes_too_large: self.rib_out.too_large(),
             prefixes_received: self.session.received,
             prefixes_accepted: self.rib_in.len(),
+            prefixes_stale: self.rib_in.stale(),
             refused: self.session.refused.clone(),
             updates_with_discarded_attributes: self.session.with_discarded_attributes,
             updates_treated_as_withdrawn: self.session.treated_as_withdrawn,

@@ -147,6 +147,20 @@ impl AdjRibOut {
         self.too_large.clear();
     }
 
+    /// The UPDATEs after which the peer knows nothing of us any more.
+    pub(crate) fn withdraw_all(&mut self, export: &Export) -> Vec<u8> {
+        self.wanted.clear();
+        self.pending.clear();
+        for prefix in self.told.keys() {
+            self.pending.entry(Batch::Withdrawals(Family::of(prefix))).or_default().insert(*prefix);
+        }
+        let mut messages = Vec::new();
+        while let Some(message) = self.next_message(export, EndOfRib::Withhold) {
+            messages.extend_from_slice(&message);
+        }
+        messages
+    }
+
     /// Sends everything of this family again (RFC 2918), because the peer asked or because the next hop is another one.
     pub(crate) fn resend(&mut self, family: Family) {
         for (prefix, told) in &mut self.told {

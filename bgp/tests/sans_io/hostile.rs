@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rustbgpd_wire::Message;
 
 use crate::script::{Script, announce, announcement, config, encode, key, peer_open, raw, withdraw};
+use roadstead_bgp::Shutdown;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -125,7 +126,7 @@ fn take(script: &mut Script, step: Step) {
         Step::Remove => {
             let _ = script.speaker.remove_peer(now, &key());
         }
-        Step::Shutdown => script.speaker.shutdown(now, "test"),
+        Step::Shutdown => script.speaker.shutdown(now, &Shutdown::Leave("test".into())),
     }
     script.perform();
 }

@@ -9,6 +9,7 @@
 mod convergence;
 mod hostile;
 mod network;
+mod restart;
 mod routes;
 mod script;
 mod sessions;

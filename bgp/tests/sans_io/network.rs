@@ -3,13 +3,13 @@
 //! Every speaker has one address and one peer per neighbour. A run is a function of the seed: the queue is ordered by time
 //! and then by number, and every random choice comes from one generator.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use roadstead_bgp::{
-    Accepted, Asn, Connect, ConnectionId, Endpoints, Event, NextHops, Output, PeerAsn, PeerConfig, PeerKey, PrefixRule,
-    Speaker,
+    Accepted, Asn, Connect, ConnectionId, Endpoints, Event, Family, GracefulRestart, NextHops, Output, PeerAsn,
+    PeerConfig, PeerKey, PrefixRule, Speaker,
 };
 
 use crate::script::start_of_time;
@@ -104,7 +104,7 @@ pub(crate) fn asn(speaker: usize) -> Asn {
     Asn(64500 + u32::try_from(speaker).unwrap())
 }
 
-pub(crate) fn peer_config(local: usize, remote: usize) -> PeerConfig {
+pub(crate) fn peer_config(seed: u64, local: usize, remote: usize) -> PeerConfig {
     let mut config = PeerConfig::new(
         asn(local),
         PeerAsn::Exactly(asn(remote)),
@@ -113,6 +113,13 @@ pub(crate) fn peer_config(local: usize, remote: usize) -> PeerConfig {
     );
     config.hold_time = Duration::from_secs(9);
     config.connect = Connect::Both;
+    // Half of the pairs restart gracefully, some of them after words too.
+    if (local + remote).is_multiple_of(2) || seed.is_multiple_of(2) {
+        let forwarding_preserved = if seed.is_multiple_of(3) { Family::ALL.into() } else { BTreeSet::new() };
+        let notification = seed.is_multiple_of(5);
+        config.graceful_restart =
+            Some(GracefulRestart { restart_time: Duration::from_secs(20), notification, forwarding_preserved });
+    }
     config.next_hops = NextHops { ipv4: None, ipv6: Some(format!("2001:db8::{}", local + 1).parse().unwrap()) };
     for everything in ["0.0.0.0/0", "::/0"] {
         config.import.accept.push(PrefixRule { prefix: everything.parse().unwrap(), ge: Some(0), le: None });
@@ -139,7 +146,7 @@ impl Network {
         };
         for local in 0..speakers {
             for remote in (0..speakers).filter(|remote| *remote != local) {
-                network.speakers[local].set_peer(now, peer_key(remote), peer_config(local, remote)).unwrap();
+                network.speakers[local].set_peer(now, peer_key(remote), peer_config(seed, local, remote)).unwrap();
                 network.speakers[local].initial_set_complete(now, &peer_key(remote)).unwrap();
             }
             network.perform(local);

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use roadstead_bgp::{Accepted, Asn, Connect, Event, PeerAsn, SessionState};
+use roadstead_bgp::{Accepted, Asn, Connect, Event, PeerAsn, SessionState, Shutdown};
 use rustbgpd_wire::{Capability, Message, NotificationMessage, OpenMessage, decode_message};
 
 use crate::script::{Script, announcement, config, encode, hex, key, peer_open, raw};
@@ -233,7 +233,7 @@ fn progress_of_any_size_holds_the_send_hold_timer_off() {
 fn ends_that_we_choose_say_why() {
     let text = "replaced by rack b, \u{e4}ndert nichts";
     let mut script = Script::established(config());
-    script.speaker.shutdown(script.now, text);
+    script.speaker.shutdown(script.now, &Shutdown::Leave(text.into()));
     script.perform();
     let notification = script.last_words().unwrap();
     assert_eq!(codes(&notification), (6, 2));

@@ -11,7 +11,8 @@ use anyhow::Context;
 use ipnet::IpNet;
 use roadstead_bgp::driver::{Driver, DriverConfig, EventReceiver, Handle};
 use roadstead_bgp::{
-    Asn, Connect, ImportPolicy, LearnedPath, Martians, PeerAsn, PeerConfig, PeerKey, PrefixRule, Transport, Ttl,
+    Asn, Connect, ImportPolicy, LearnedPath, Martians, PeerAsn, PeerConfig, PeerKey, PrefixRule, Shutdown, Transport,
+    Ttl,
 };
 use tokio::sync::mpsc;
 

@@ -28,10 +28,7 @@ pub(super) fn peer(
 ) -> PeerReport {
     let reports = nodes.iter().filter_map(|(node, state)| Some((node.as_str(), state, state.sessions.get(name)?)));
     let sessions = Sessions::count(reports);
-    let (status, reason, mut message) = invalid(object).unwrap_or_else(|| sessions.judge());
-    if object.good.as_ref().is_some_and(|peer| peer.wants_graceful_restart) {
-        message.push_str("; graceful restart was asked for and is not negotiated yet by this version");
-    }
+    let (status, reason, message) = invalid(object).unwrap_or_else(|| sessions.judge());
     let verdict = verdict(status, reason, message, object.generation);
     let told = (sessions.wanted > 0).then(|| format!("{}/{}", sessions.established, sessions.wanted));
     PeerReport { sessions: told, ready: Ready::next(stored.map(|stored| &stored.ready), verdict, now) }

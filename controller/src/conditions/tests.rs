@@ -115,17 +115,6 @@ fn a_peer_that_cannot_be_read() {
 }
 
 #[test]
-fn graceful_restart_that_was_asked_for_is_not_passed_over() {
-    let mut story =
-        Story::begin(r#"{"address":"192.0.2.1","peerASN":64512,"gracefulRestart":{"restartTimeSeconds":120}}"#);
-    story.report("node-1", "1", "Established", None);
-    story.expect(
-        "1/1 True Established: all sessions established: 1; \
-         graceful restart was asked for and is not negotiated yet by this version",
-    );
-}
-
-#[test]
 fn an_advertisement_that_nobody_hears() {
     let mut story = Story::begin(PEER);
     story.expect("Unknown NoReports: no node has reported a session with this peer");

@@ -1,4 +1,5 @@
 use super::*;
+use crate::GracefulRestart;
 use crate::oracle::read_open;
 use bgp_rs::{AFI, OpenCapability, OpenParameter, SAFI};
 use rustbgpd_wire::Afi;
@@ -25,7 +26,7 @@ fn peer_open() -> OpenMessage {
 
 #[test]
 fn golden_open_and_a_second_decoder() {
-    let message = encode_open(&config());
+    let message = encode_open(&config(), RestartState::Running);
     let expected: [u8; 35] = [
         0, 51, 1, 4, 0xfb, 0xf4, 0, 90, 10, 0, 0, 1, 22, // AS 64500, 90 s, 10.0.0.1
         2, 20, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // both families
@@ -35,7 +36,7 @@ fn golden_open_and_a_second_decoder() {
 
     let mut large = config();
     large.local_asn = Asn(4_200_000_000);
-    let open = read_open(&encode_open(&large));
+    let open = read_open(&encode_open(&large, RestartState::Running));
     assert_eq!((open.version, open.peer_asn, open.hold_timer, open.identifier), (4, 23456, 90, 0x0a00_0001));
     let [OpenParameter::Capabilities(capabilities)] = open.parameters.as_slice() else { panic!("one parameter") };
     let expected = [
@@ -45,6 +46,55 @@ fn golden_open_and_a_second_decoder() {
         OpenCapability::FourByteASN(4_200_000_000),
     ];
     assert_eq!(format!("{capabilities:?}"), format!("{expected:?}"));
+}
+
+#[test]
+fn graceful_restart_is_offered_and_agreed_on() {
+    let capability = |adjust: fn(&mut GracefulRestart), state| {
+        let mut config = config();
+        let mut restart = GracefulRestart::new(Duration::from_secs(120));
+        adjust(&mut restart);
+        config.graceful_restart = Some(restart);
+        let message = encode_open(&config, state);
+        message[message.len() - 12..].to_vec()
+    };
+    let expected = |flags, v6| [64, 10, flags, 120, 0, 1, 1, 0, 0, 2, 1, v6];
+    assert_eq!(capability(|_| {}, RestartState::Running), expected(0x00, 0));
+    assert_eq!(capability(|_| {}, RestartState::Restarting), expected(0x80, 0));
+    assert_eq!(capability(|restart| restart.notification = true, RestartState::Restarting), expected(0xc0, 0));
+    let forwarding = |restart: &mut GracefulRestart| restart.forwarding_preserved = [Family::Ipv6Unicast].into();
+    assert_eq!(capability(forwarding, RestartState::Running), expected(0x00, 0x80));
+
+    let entry = |afi, forwarding_preserved| GracefulRestartFamily { afi, safi: Safi::Unicast, forwarding_preserved };
+    let offer = |notification, families| Capability::GracefulRestart {
+        restart_state: true,
+        notification,
+        restart_time: 60,
+        families,
+    };
+    let agreed = |ours: Option<bool>, theirs: Vec<Capability>| {
+        let mut config = config();
+        config.families = [Family::Ipv4Unicast].into();
+        config.graceful_restart =
+            ours.map(|notification| GracefulRestart { notification, ..GracefulRestart::new(Duration::from_secs(1)) });
+        let mut open = peer_open();
+        open.capabilities.extend(theirs);
+        negotiate(&open, &config).unwrap().graceful_restart
+    };
+    let both = vec![entry(Afi::Ipv4, true), entry(Afi::Ipv6, true)];
+    assert_eq!(agreed(None, vec![offer(true, both.clone())]), None, "not offered by us");
+    assert_eq!(agreed(Some(true), vec![]), None, "not offered by the peer");
+    let restart = |notification, forwarding: &[(Family, bool)]| {
+        let forwarding = forwarding.iter().copied().collect();
+        Some(PeerRestart { restart_time: Duration::from_secs(60), notification, forwarding })
+    };
+    let ipv4 = [(Family::Ipv4Unicast, true)];
+    assert_eq!(agreed(Some(true), vec![offer(true, both.clone())]), restart(true, &ipv4), "IPv6 is not negotiated");
+    assert_eq!(agreed(Some(false), vec![offer(true, both.clone())]), restart(false, &ipv4), "N takes both");
+    assert_eq!(agreed(Some(true), vec![offer(false, both)]), restart(false, &ipv4), "N takes both");
+    assert_eq!(agreed(Some(true), vec![offer(false, vec![])]), restart(false, &[]), "it only helps");
+    let twice = vec![offer(true, vec![]), offer(false, vec![entry(Afi::Ipv4, false)])];
+    assert_eq!(agreed(Some(true), twice), restart(false, &[(Family::Ipv4Unicast, false)]), "the last one counts");
 }
 
 #[test]
