@@ -268,6 +268,34 @@ fn gobgp_over_ipv6() -> Result<()> {
     life_of_a_route("GoBGP", start_gobgp, &OVER_V6)
 }
 
+/// Over iBGP a route carries LOCAL_PREF (RFC 4271 section 5.1.5), and under policy Cluster a node announces a Service
+/// whose endpoints are all elsewhere.
+#[test]
+fn ibgp_and_policy_cluster() -> Result<()> {
+    scene("iBGP, policy Cluster", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
+        let node = neighbor.address;
+        let config = RouterConfig { asn: NODE_ASN, ..router_config(neighbor) };
+        let frr = Frr::start(scene, &stage.router, &config)?;
+        let manifests = stage.manifests(&peer("10.99.0.1", NODE_ASN, false))?;
+        manifests.write("pool.yaml", &POOL.replace("attributes: {", "attributes: {localPreference: 250, "))?;
+        manifests.write(
+            "service.yaml",
+            &SERVICE.replace("externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster"),
+        )?;
+        manifests.write("endpoints.yaml", &endpoints(true).replace("nodeName: node-1", "nodeName: node-2"))?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the session", SESSION, || frr.ensure_established(node))?;
+        ours.wait_until("the route", CHANGE, || frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        let answer = frr.ask(&format!("show bgp ipv4 unicast {V4_PREFIX}"))?;
+        let preference = answer.pointer("/paths/0/locPrf").context("no local preference")?;
+        ensure!(preference == 250, "the local preference is {preference}");
+        manifests.write("service.yaml", SERVICE)?;
+        ours.wait_until("the withdrawal under policy Local", CHANGE, || ensure_gone(&frr))
+    })
+}
+
 /// RFC 4271 section 6.2: an unexpected ASN in the OPEN is answered by NOTIFICATION 2/2, "Bad Peer AS".
 #[test]
 fn a_wrong_asn_is_said_on_both_sides() -> Result<()> {
@@ -306,15 +334,16 @@ fn a_wrong_asn_of_ours_is_said_in_words() -> Result<()> {
     })
 }
 
-/// RFC 4271 section 8.2.2 and RFC 4486: an ended speaker says Cease, Administrative Shutdown.
+/// RFC 4271 section 8.2.2 and RFC 4486: where graceful restart is not agreed, an ended speaker says Cease, Administrative
+/// Shutdown.
 #[test]
-fn sigterm_is_a_cease() -> Result<()> {
-    scene("SIGTERM", |scene| {
+fn sigterm_without_graceful_restart_is_a_cease() -> Result<()> {
+    scene("SIGTERM without graceful restart", |scene| {
         let stage = Stage::build(scene)?;
         let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
         let node = neighbor.address;
         let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
-        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        let manifests = stage.manifests(&with_graceful_restart("{enabled: false}"))?;
         let mut ours = stage.run(&manifests)?;
         ours.wait_until("the session", SESSION, || frr.ensure_established(node))?;
         let status = ours.terminate(product::GRACE)?;
@@ -324,6 +353,83 @@ fn sigterm_is_a_cease() -> Result<()> {
             ensure!(seen.starts_with("0602"), "FRR's last notification: {seen}");
             Ok(())
         })
+    })
+}
+
+/// The peer of IPv4 with this `gracefulRestart`.
+fn with_graceful_restart(field: &str) -> String {
+    peer("10.99.0.1", ROUTER_ASN, false).replace("timers:", &format!("gracefulRestart: {field}, timers:"))
+}
+
+/// RFC 4724: on SIGTERM the connection just ends, FRR keeps the routes, and has them from us again after the restart. What
+/// went in the meantime it forgets at our End-of-RIB.
+#[test]
+fn a_restart_keeps_the_routes() -> Result<()> {
+    scene("restart with FRR", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        let learned = || {
+            frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"])?;
+            frr.ensure_next_hops(V6_PREFIX, &["fd00:99::11"])
+        };
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the routes", SESSION, learned)?;
+        let status = ours.terminate(product::GRACE)?;
+        ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
+        wait_until("FRR to see the end", CHANGE, || {
+            ensure!(frr.session(node)? != "Established", "the session is still up");
+            Ok(())
+        })?;
+        learned().context("FRR does not keep the routes")?;
+        scene.step("the session is down, the routes are there");
+
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the session", SESSION, || frr.ensure_established(node))?;
+        ours.wait_until("the routes", CHANGE, learned)?;
+        wait_until("our End-of-RIB", CHANGE, || {
+            for family in ["IPv4 Unicast", "IPv6 Unicast"] {
+                let line = format!("rcvd End-of-RIB for {family} from {node}");
+                let times = frr.log().matches(&line).count();
+                ensure!(times == 2, "{line}: {times} times, once for each session is right");
+            }
+            Ok(())
+        })?;
+        learned()?;
+        scene.step("back, with the same routes and End-of-RIB");
+
+        // While it is away the Service goes.
+        ours.terminate(product::GRACE)?;
+        manifests.remove("service.yaml")?;
+        learned().context("FRR does not keep the routes")?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the routes to go with End-of-RIB", SESSION, || ensure_gone(&frr))?;
+        frr.ensure_established(node)
+    })
+}
+
+/// A speaker that does not come back: the router keeps its routes for the restart time and no longer.
+#[test]
+fn a_killed_speaker_keeps_its_routes_for_the_restart_time() -> Result<()> {
+    scene("kill -9 with FRR", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let manifests = stage.manifests(&with_graceful_restart("{restartTimeSeconds: 6}"))?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the routes", SESSION, || frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        // Ended with SIGKILL.
+        drop(ours);
+        wait_until("FRR to see the end", CHANGE, || {
+            ensure!(frr.session(node)? != "Established", "the session is still up");
+            Ok(())
+        })?;
+        frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]).context("FRR does not keep the routes")?;
+        scene.step("the session is down, the routes are there");
+        wait_until("FRR to give us up", SESSION, || ensure_gone(&frr))
     })
 }
 
