@@ -36,8 +36,7 @@ pub fn scene(name: &str, body: impl FnOnce(&Scene) -> Result<()>) -> Result<()> 
 }
 
 impl Scene {
-    /// A scene without an end of its own, for programs that are no tests.
-    pub fn new(name: &str) -> Result<Self> {
+    fn new(name: &str) -> Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         sweep::leftovers();
         let id = format!("{}{}-{}", sweep::PREFIX, std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));

@@ -104,7 +104,7 @@ fn processes_naming(directory: &Path) -> BTreeSet<u32> {
         .collect()
 }
 
-/// `/tmp/rs-1-1` in `--root-dir=/tmp/rs-1-1/kubelet`, but not in `/tmp/rs-1-12`.
+/// `/scratch/rs-1-1` in `--root-dir=/scratch/rs-1-1/kubelet`, but not in `/scratch/rs-1-12`.
 fn names_path(argument: &str, path: &str) -> bool {
     argument.match_indices(path).any(|(at, _)| matches!(argument.as_bytes().get(at + path.len()), None | Some(b'/')))
 }
@@ -190,9 +190,9 @@ mod tests {
             assert_eq!(belongs_to(name, "rs-7-1"), expected, "{name}");
         }
         for (argument, expected) in
-            [("--root=/tmp/rs-7-1/kubelet", true), ("/tmp/rs-7-1", true), ("/tmp/rs-7-12/x", false)]
+            [("--root=/scratch/rs-7-1/kubelet", true), ("/scratch/rs-7-1", true), ("/scratch/rs-7-12/x", false)]
         {
-            assert_eq!(names_path(argument, "/tmp/rs-7-1"), expected, "{argument}");
+            assert_eq!(names_path(argument, "/scratch/rs-7-1"), expected, "{argument}");
         }
     }
 }

@@ -36,10 +36,7 @@ impl Gobgp {
         command
             .args(["-t", "toml", "--api-hosts", "127.0.0.1:50051", "--pprof-disable", "-l", "debug", "-f"])
             .arg(&file);
-        let mut process = Process::start(scene, "gobgpd", &command)?;
-        let gobgp = |process: Process| Self { machine: machine.clone(), _process: process };
-        process.ensure_running()?;
-        let gobgp = gobgp(process);
+        let gobgp = Self { machine: machine.clone(), _process: Process::start(scene, "gobgpd", &command)? };
         wait_until("gobgpd to answer", Duration::from_secs(10), || gobgp.ask("neighbor").map(drop))?;
         Ok(gobgp)
     }
