@@ -40,7 +40,18 @@ async fn main() -> ExitCode {
         Command::Crds(flags) => crds::crds(flags),
     };
     result.unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
+        tracing::error!("{}", in_one_line(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error with its causes. Those of our own libraries are said by the error already, as everybody prints one line.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }

@@ -334,16 +334,16 @@ fn a_wrong_asn_of_ours_is_said_in_words() -> Result<()> {
     })
 }
 
-/// RFC 4271 section 8.2.2 and RFC 4486: where graceful restart is not agreed, an ended speaker says Cease, Administrative
-/// Shutdown.
+/// RFC 4271 section 8.2.2 and RFC 4486: where nobody asked for graceful restart, an ended speaker says Cease,
+/// Administrative Shutdown.
 #[test]
-fn sigterm_without_graceful_restart_is_a_cease() -> Result<()> {
-    scene("SIGTERM without graceful restart", |scene| {
+fn sigterm_is_a_cease() -> Result<()> {
+    scene("SIGTERM", |scene| {
         let stage = Stage::build(scene)?;
         let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
         let node = neighbor.address;
         let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
-        let manifests = stage.manifests(&with_graceful_restart("{enabled: false}"))?;
+        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
         let mut ours = stage.run(&manifests)?;
         ours.wait_until("the session", SESSION, || frr.ensure_established(node))?;
         let status = ours.terminate(product::GRACE)?;
@@ -370,7 +370,7 @@ fn a_restart_keeps_the_routes() -> Result<()> {
         let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
         let node = neighbor.address;
         let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
-        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        let manifests = stage.manifests(&with_graceful_restart("{}"))?;
         let learned = || {
             frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"])?;
             frr.ensure_next_hops(V6_PREFIX, &["fd00:99::11"])

@@ -66,6 +66,8 @@ pub struct Surroundings<'a> {
 pub struct Redirect {
     /// Where the sessions of this node start.
     pub source: IpAddr,
+    /// What this node tells as next hops where neither its Node nor the `BGPPeer` gives one.
+    pub next_hops: NextHops,
     /// The stand-in of each peer's router, by the peer's name.
     pub router: Arc<dyn Fn(&str) -> SocketAddr + Send + Sync>,
 }
@@ -127,8 +129,8 @@ impl Surroundings<'_> {
 
     /// Keeps what the routes say and changes where the bytes go: next hops become the node's own addresses, as they would be.
     fn redirect(&self, config: &mut PeerConfig, peer: &str, redirect: &Redirect) {
-        config.next_hops.ipv4 = config.next_hops.ipv4.or(self.node.ipv4);
-        config.next_hops.ipv6 = config.next_hops.ipv6.or(self.node.ipv6);
+        config.next_hops.ipv4 = config.next_hops.ipv4.or(self.node.ipv4).or(redirect.next_hops.ipv4);
+        config.next_hops.ipv6 = config.next_hops.ipv6.or(self.node.ipv6).or(redirect.next_hops.ipv6);
         config.connect = Connect::Dial;
         config.connect_retry = Duration::from_millis(250);
         config.transport.remote = (redirect.router)(peer);

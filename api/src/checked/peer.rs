@@ -283,9 +283,9 @@ fn timers(raw: &kinds::Timers, findings: &mut Findings) -> (Duration, Option<Dur
     (Duration::from_secs(hold.into()), keepalive, Duration::from_secs(checked_retry.unwrap_or(5).into()))
 }
 
-/// On by default: a peer without the field has it with its defaults.
+/// Only where it is asked for: see `docs/adr/0006-graceful-restart-is-asked-for.md`.
 fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Findings) -> Option<Duration> {
-    let raw = raw.cloned().unwrap_or_default();
+    let raw = raw?;
     let seconds = raw.restart_time_seconds;
     let checked = u16::try_from(seconds).ok().filter(|seconds| (1..=4095).contains(seconds));
     if checked.is_none() {
@@ -367,13 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn graceful_restart_is_on_unless_it_is_switched_off() {
+    fn graceful_restart_is_on_where_it_is_asked_for() {
         let checked = |spec: &str| {
             let spec = format!(r#"{{"address":"192.0.2.1","peerASN":64512{spec}}}"#);
             let raw = BgpPeer::new("tor", serde_json::from_str(&spec).unwrap());
             Peer::check(&raw).unwrap().graceful_restart.map(|time| time.as_secs())
         };
-        assert_eq!(checked(""), Some(120));
+        assert_eq!(checked(""), None);
         assert_eq!(checked(r#","gracefulRestart":{}"#), Some(120));
         assert_eq!(checked(r#","gracefulRestart":{"restartTimeSeconds":30}"#), Some(30));
         assert_eq!(checked(r#","gracefulRestart":{"enabled":false}"#), None);

@@ -82,7 +82,8 @@ pub struct BgpPeerSpec {
     /// The next hop told; by default the session's own address, and for the other family the interface's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHop>,
-    /// Graceful restart (RFC 4724): the router keeps our routes while the speaker restarts. On unless switched off.
+    /// Graceful restart (RFC 4724): where the router agrees, it keeps our routes while the speaker restarts, and SIGTERM ends the session
+    /// without a word. Not given: off, and SIGTERM is a Cease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
     /// True: also accept the router's connection.
@@ -242,10 +243,4 @@ fn enabled() -> bool {
 
 fn restart_time() -> i32 {
     120
-}
-
-impl Default for GracefulRestart {
-    fn default() -> Self {
-        Self { enabled: enabled(), restart_time_seconds: restart_time() }
-    }
 }

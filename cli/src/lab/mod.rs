@@ -211,6 +211,6 @@ fn viewpoint(node: &str, index: usize, routers: &Routers) -> Viewpoint {
         node: node.to_owned(),
         missing_node: MissingNode::Implied,
         namespace: NAMESPACE.to_owned(),
-        redirect: Some(Redirect { source: routers::node_address(index), router }),
+        redirect: Some(Redirect { source: routers::node_address(index), next_hops: routers::next_hops(index), router }),
     }
 }

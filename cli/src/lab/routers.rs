@@ -4,15 +4,15 @@
 //! addresses. A router's address follows from the peer's name, so that nodes and routers need not tell each other.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::IpNet;
 use roadstead_bgp::driver::{Driver, DriverConfig, EventReceiver, Handle};
 use roadstead_bgp::{
-    Asn, Connect, ImportPolicy, LearnedPath, Martians, PeerAsn, PeerConfig, PeerKey, PrefixRule, Shutdown, Transport,
-    Ttl,
+    Asn, Connect, ImportPolicy, LearnedPath, Martians, NextHops, PeerAsn, PeerConfig, PeerKey, PrefixRule, Shutdown,
+    Transport, Ttl,
 };
 use tokio::sync::mpsc;
 
@@ -56,6 +56,16 @@ pub(crate) fn node_address(index: usize) -> IpAddr {
     // Two octets: more nodes than anybody runs in one process.
     let [.., high, low] = (index + 1).to_be_bytes();
     Ipv4Addr::new(127, 78, high, low).into()
+}
+
+/// The next hops of a node that nobody gave addresses: of the ranges that the sample nodes have theirs from.
+pub(crate) fn next_hops(index: usize) -> NextHops {
+    let number = u16::try_from(index).unwrap_or(u16::MAX).saturating_add(11);
+    let [high, low] = number.to_be_bytes();
+    NextHops {
+        ipv4: Some(Ipv4Addr::new(10, 77, high, low)),
+        ipv6: Some(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, number)),
+    }
 }
 
 /// A router that never had more to say waits here; one message says as much as many.
