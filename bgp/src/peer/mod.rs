@@ -14,6 +14,7 @@ mod framing;
 mod open;
 mod output_buffer;
 mod receive;
+mod refresh;
 mod restart;
 mod routes;
 mod state;
@@ -29,6 +30,7 @@ use tracing::{debug, info};
 use self::backoff::Backoff;
 use self::connection::{Connection, Origin};
 use self::open::{Negotiated, RestartState, encode_open};
+use self::refresh::Refresh;
 use self::routes::SessionCounters;
 use self::state::{Event, Reaction, State, react};
 use self::timers::Timer;
@@ -36,7 +38,7 @@ use crate::notification::Notification;
 use crate::random::SplitMix64;
 use crate::rib::{AdjRibIn, AdjRibOut, EndOfRib};
 use crate::speaker::{self, Accepted, ConnectionId, Endpoints, Output};
-use crate::{Family, PeerConfig, PeerKey, SessionError, SessionState};
+use crate::{PeerConfig, PeerKey, SessionError, SessionState};
 
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -55,6 +57,8 @@ pub(crate) struct Peer {
     rib_in: AdjRibIn,
     /// When routes that outlived their session are dropped.
     stale_until: Option<Instant>,
+    /// When routes are dropped that a refresh has not confirmed.
+    refresh_until: Option<Instant>,
     /// When this engine started; with it all that was said before it has to be said again.
     started: Instant,
     /// There was a session before, so the next one does not follow our own start.
@@ -87,8 +91,7 @@ enum Input {
     Open(Negotiated),
     Keepalive,
     Update(UpdateMessage),
-    /// `None`: a family that we do not know.
-    RouteRefresh(Option<Family>),
+    RouteRefresh(Refresh),
     KeepaliveTimerExpires,
     /// Every event that can only end the connection.
     Failed(Event, SessionError),
@@ -127,6 +130,7 @@ impl Peer {
             stopped: false,
             rib_in: AdjRibIn::default(),
             stale_until: None,
+            refresh_until: None,
             started,
             was_established: false,
             rib_out: AdjRibOut::default(),
@@ -154,7 +158,7 @@ impl Peer {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timers = self.connections.iter().filter_map(|connection| connection.timers.next_deadline());
-        timers.chain(self.retry).chain(self.idle_until).chain(self.stale_until).min()
+        timers.chain(self.retry).chain(self.idle_until).chain(self.stale_until).chain(self.refresh_until).min()
     }
 
     /// Ends whatever there is, for good: the peer was removed, or all is shut down.
@@ -260,6 +264,7 @@ impl Peer {
             self.idle_until = None;
         }
         self.expire_stale_routes(context);
+        self.expire_refresh(context);
         let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
             while let Some(timer) = self.connection(id).and_then(|connection| connection.timers.take_expired(now)) {
@@ -320,7 +325,7 @@ impl Peer {
             }
             (Reaction::SendKeepalive, _) => self.send_keepalive(context, id),
             (Reaction::TakeUpdate, Input::Update(update)) => self.take_update(context, id, &update),
-            (Reaction::TakeRouteRefresh, Input::RouteRefresh(family)) => self.take_route_refresh(context, id, family),
+            (Reaction::TakeRouteRefresh, Input::RouteRefresh(refresh)) => self.take_route_refresh(context, id, refresh),
             (Reaction::Close, Input::Failed(_, error)) => self.close(context, id, error),
             (Reaction::Unexpected, _) => {
                 let state = state.session_state().name();

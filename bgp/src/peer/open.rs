@@ -24,6 +24,8 @@ pub(crate) struct Negotiated {
     pub(crate) four_octet_asn: bool,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub(crate) route_refresh: bool,
+    /// The peer says where its answers to those begin and end, and understands it when we do (RFC 7313).
+    pub(crate) enhanced_refresh: bool,
     /// Both sides have the capability (RFC 4724).
     pub(crate) graceful_restart: Option<PeerRestart>,
 }
@@ -55,6 +57,7 @@ pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut 
         .map(|family| Capability::MultiProtocol { afi: family.afi(), safi: Safi::Unicast })
         .collect();
     capabilities.push(Capability::RouteRefresh);
+    capabilities.push(Capability::EnhancedRouteRefresh);
     capabilities.push(Capability::FourOctetAs { asn: config.local_asn.0 });
     if let Some(restart) = &config.graceful_restart {
         let family = |family: &Family| GracefulRestartFamily {
@@ -78,7 +81,7 @@ pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut 
     };
     let mut message = BytesMut::with_capacity(open.encoded_len());
     let encoded = open.encode(&mut message);
-    debug_assert!(encoded.is_ok(), "five capabilities fit into an OPEN");
+    debug_assert!(encoded.is_ok(), "six capabilities fit into an OPEN");
     message
 }
 
@@ -141,6 +144,7 @@ pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negot
         families,
         four_octet_asn,
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
+        enhanced_refresh: open.capabilities.contains(&Capability::EnhancedRouteRefresh),
     })
 }
 

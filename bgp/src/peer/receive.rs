@@ -7,6 +7,7 @@ use rustbgpd_wire::{Afi, Message, NotificationCode, RouteRefreshMessage, RouteRe
 
 use super::framing::next_message;
 use super::open::{malformed_open, negotiate};
+use super::refresh::Refresh;
 use super::state::{Event, State};
 use super::{Context, Input, Peer};
 use crate::notification::{HeaderError, Notification, header_notification};
@@ -75,20 +76,21 @@ fn invalid_header(error: HeaderError) -> Input {
 }
 
 fn route_refresh(refresh: &RouteRefreshMessage, message: &Bytes) -> Input {
-    match RouteRefreshSubtype::from_u8(refresh.subtype_raw) {
-        RouteRefreshSubtype::Normal => {
-            let family = match (Afi::from_u16(refresh.afi_raw), Safi::from_u8(refresh.safi_raw)) {
-                (Some(afi), Some(safi)) => Family::from_wire(afi, safi),
-                _ => None,
-            };
-            Input::RouteRefresh(family)
-        }
+    let family = match (Afi::from_u16(refresh.afi_raw), Safi::from_u8(refresh.safi_raw)) {
+        (Some(afi), Some(safi)) => Family::from_wire(afi, safi),
+        _ => None,
+    };
+    let kind: fn(Family) -> Refresh = match RouteRefreshSubtype::from_u8(refresh.subtype_raw) {
         RouteRefreshSubtype::BoRR | RouteRefreshSubtype::EoRR if message.len() != 23 => {
-            invalid_refresh(message, format!("{} octets instead of 23", message.len()))
+            return invalid_refresh(message, format!("{} octets instead of 23", message.len()));
         }
-        // RFC 7313 section 5: subtypes that were not negotiated, or are not known, are ignored.
-        _ => Input::RouteRefresh(None),
-    }
+        RouteRefreshSubtype::Normal => Refresh::Request,
+        RouteRefreshSubtype::BoRR => Refresh::Begin,
+        RouteRefreshSubtype::EoRR => Refresh::End,
+        // RFC 7313 section 5: subtypes that are not known are ignored.
+        _ => return Input::RouteRefresh(Refresh::Unknown),
+    };
+    Input::RouteRefresh(family.map_or(Refresh::Unknown, kind))
 }
 
 /// RFC 7313 section 5: the message, as data, for the subtypes that it added; before it, just a message of a wrong length.

@@ -20,11 +20,12 @@ use tracing::info;
 
 use super::open::Negotiated;
 use super::{Context, Peer};
+use crate::rib::Unconfirmed;
 use crate::{Family, SessionError};
 
 /// How long a peer that is back may take for its End-of-RIB. RFC 4724 section 4.2 wants an upper bound and names none; a
 /// full table over a slow line is told in less.
-const LONGEST_RESYNC: Duration = Duration::from_secs(360);
+pub(super) const LONGEST_RESYNC: Duration = Duration::from_secs(360);
 /// A second connection soon after the first belongs to a collision (RFC 4271 section 6.8) and not to a restart: the peer
 /// dialled before it knew of the session.
 const COLLISION_TIME: Duration = Duration::from_secs(5);
@@ -42,12 +43,13 @@ impl Peer {
             self.drop_routes(context);
             return;
         };
+        self.end_refresh();
         let mut kept = 0;
         for family in Family::ALL {
             if restart.forwarding.contains_key(&family) {
                 // What was stale already goes: RFC 4724 section 4.2, consecutive restarts.
-                *context.routes_changed |= self.rib_in.drop_stale(family);
-                kept += self.rib_in.mark_stale(family);
+                *context.routes_changed |= self.rib_in.drop_unconfirmed(Unconfirmed::Restart, family);
+                kept += self.rib_in.doubt(Unconfirmed::Restart, family);
             } else {
                 *context.routes_changed |= self.rib_in.drop_family(family);
             }
@@ -74,15 +76,15 @@ impl Peer {
 
     /// End-of-RIB: what was not announced again is not there any more.
     pub(super) fn drop_stale_routes(&mut self, context: &mut Context<'_>, family: Family) {
-        *context.routes_changed |= self.rib_in.drop_stale(family);
-        if self.rib_in.stale() == 0 {
+        *context.routes_changed |= self.rib_in.drop_unconfirmed(Unconfirmed::Restart, family);
+        if self.rib_in.unconfirmed(Unconfirmed::Restart) == 0 {
             self.stale_until = None;
         }
     }
 
     pub(super) fn expire_stale_routes(&mut self, context: &mut Context<'_>) {
         if self.stale_until.is_some_and(|until| until <= context.now) {
-            info!(peer = %self.key, routes = self.rib_in.stale(), "the peer's restart took too long: its routes are dropped");
+            info!(peer = %self.key, routes = self.rib_in.unconfirmed(Unconfirmed::Restart), "the peer's restart took too long: its routes are dropped");
             for family in Family::ALL {
                 self.drop_stale_routes(context, family);
             }
@@ -92,6 +94,7 @@ impl Peer {
     pub(super) fn drop_routes(&mut self, context: &mut Context<'_>) {
         *context.routes_changed |= self.rib_in.clear();
         self.stale_until = None;
+        self.refresh_until = None;
     }
 
     /// RFC 4724 section 5: whether another connection of the peer means that it has restarted and its session is gone. As

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::state::Event;
 use super::{Context, Input, Peer};
 use crate::policy::Candidate;
-use crate::rib::{AcceptedRoute, EndOfRib};
+use crate::rib::{AcceptedRoute, EndOfRib, Unconfirmed};
 use crate::update::{Disposition, Export, Import, decode_update};
 use crate::{
     Asn, ConnectionId, Endpoints, Family, LearnedPath, NextHops, PeerStatus, RefusalReason, RouteChange, SessionError,
@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct SessionCounters {
     pub(super) export: Export,
+    pub(super) end_of_rib_received: BTreeSet<Family>,
     received: u64,
     refused: BTreeMap<RefusalReason, u64>,
     with_discarded_attributes: u64,
@@ -38,7 +39,14 @@ impl Default for SessionCounters {
             next_hops: NextHops::default(),
             max_message: MAX_MESSAGE_LEN,
         };
-        Self { export, received: 0, refused: BTreeMap::new(), with_discarded_attributes: 0, treated_as_withdrawn: 0 }
+        Self {
+            export,
+            end_of_rib_received: BTreeSet::new(),
+            received: 0,
+            refused: BTreeMap::new(),
+            with_discarded_attributes: 0,
+            treated_as_withdrawn: 0,
+        }
     }
 }
 
@@ -168,6 +176,7 @@ impl Peer {
         self.refuse(RefusalReason::FamilyNotNegotiated, received.not_negotiated);
         if let Some(family) = received.end_of_rib {
             debug!(peer = %self.key, %family, "End-of-RIB");
+            self.session.end_of_rib_received.insert(family);
             self.drop_stale_routes(context, family);
         }
 
@@ -210,7 +219,7 @@ impl Peer {
     fn check_max_prefixes(&mut self, context: &mut Context<'_>, id: ConnectionId, family: Family) {
         if let Some(limit) = self.config.import.max_prefixes
             // A peer that is back after a restart may have other routes than before.
-            && self.rib_in.len() - self.rib_in.stale() > limit as usize
+            && self.rib_in.len() - self.rib_in.unconfirmed(Unconfirmed::Restart) > limit as usize
         {
             let error = SessionError::MaxPrefixes { limit, family };
             self.apply(context, id, Input::Failed(Event::TooManyPrefixes, error));
@@ -220,18 +229,6 @@ impl Peer {
     fn refuse(&mut self, reason: RefusalReason, prefixes: usize) {
         if prefixes > 0 {
             *self.session.refused.entry(reason).or_default() += prefixes as u64;
-        }
-    }
-
-    /// RFC 2918 section 4: everything of that family again; for another family nothing.
-    pub(super) fn take_route_refresh(&mut self, context: &mut Context<'_>, id: ConnectionId, family: Option<Family>) {
-        let Some(connection) = self.connection(id) else { return };
-        connection.restart_hold_timer(context.now);
-        let negotiated = |family: &Family| {
-            connection.negotiated.as_ref().is_some_and(|negotiated| negotiated.families.contains(family))
-        };
-        if let Some(family) = family.filter(negotiated) {
-            self.rib_out.resend(family);
         }
     }
 
@@ -280,7 +277,7 @@ impl Peer {
             prefixes_too_large: self.rib_out.too_large(),
             prefixes_received: self.session.received,
             prefixes_accepted: self.rib_in.len(),
-            prefixes_stale: self.rib_in.stale(),
+            prefixes_stale: self.rib_in.unconfirmed(Unconfirmed::Restart),
             refused: self.session.refused.clone(),
             updates_with_discarded_attributes: self.session.with_discarded_attributes,
             updates_treated_as_withdrawn: self.session.treated_as_withdrawn,

@@ -1,7 +1,6 @@
 //! Adj-RIB-In: the routes of one peer that the import policy accepted.
 //!
-//! A route is *stale* while its session is gone and the peer is expected back (RFC 4724), and until it has been announced
-//! again.
+//! A route is in doubt from the moment on in which the peer is to announce it again ([`Unconfirmed`]) until it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,11 +18,20 @@ pub(crate) struct AcceptedRoute {
     pub(crate) next_hop: IpAddr,
 }
 
+/// Why a route is to be announced again, or else forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unconfirmed {
+    /// Its session was lost and the peer is expected back (RFC 4724): the route is *stale*.
+    Restart,
+    /// The peer tells everything again within its session (RFC 7313).
+    Refresh,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct AdjRibIn {
     routes: BTreeMap<IpNet, AcceptedRoute>,
-    /// Each of them is in `routes`.
-    stale: BTreeSet<IpNet>,
+    /// By [`Unconfirmed`]. Each of them is in `routes`.
+    unconfirmed: [BTreeSet<IpNet>; 2],
 }
 
 impl AdjRibIn {
@@ -31,19 +39,19 @@ impl AdjRibIn {
         self.routes.len()
     }
 
-    /// How many of them are stale.
-    pub(crate) fn stale(&self) -> usize {
-        self.stale.len()
+    pub(crate) fn unconfirmed(&self, why: Unconfirmed) -> usize {
+        self.unconfirmed[why as usize].len()
     }
 
     /// Every route, and whether it is stale.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&IpNet, &AcceptedRoute, bool)> {
-        self.routes.iter().map(|(prefix, route)| (prefix, route, self.stale.contains(prefix)))
+        let stale = &self.unconfirmed[Unconfirmed::Restart as usize];
+        self.routes.iter().map(|(prefix, route)| (prefix, route, stale.contains(prefix)))
     }
 
-    /// Whether this changed anything. The route is not stale any more.
+    /// Whether this changed anything. The route is in doubt no longer.
     pub(crate) fn insert(&mut self, prefix: IpNet, route: AcceptedRoute) -> bool {
-        let was_stale = self.stale.remove(&prefix);
+        let was_stale = self.confirm(&prefix);
         let changed = self.routes.get(&prefix) != Some(&route);
         if changed {
             self.routes.insert(prefix, route);
@@ -53,7 +61,7 @@ impl AdjRibIn {
 
     /// Whether this changed anything: a withdrawal of what was never accepted does not (RFC 4271 section 9).
     pub(crate) fn remove(&mut self, prefix: &IpNet) -> bool {
-        self.stale.remove(prefix);
+        self.confirm(prefix);
         self.routes.remove(prefix).is_some()
     }
 
@@ -61,7 +69,9 @@ impl AdjRibIn {
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&IpNet, &AcceptedRoute) -> bool) -> bool {
         let before = self.routes.len();
         self.routes.retain(|prefix, route| keep(prefix, route));
-        self.stale.retain(|prefix| self.routes.contains_key(prefix));
+        for prefixes in &mut self.unconfirmed {
+            prefixes.retain(|prefix| self.routes.contains_key(prefix));
+        }
         before != self.routes.len()
     }
 
@@ -75,22 +85,34 @@ impl AdjRibIn {
         self.retain(|prefix, _| Family::of(prefix) != family)
     }
 
-    /// Every route of the family is stale from now on; returns how many that are.
-    pub(crate) fn mark_stale(&mut self, family: Family) -> usize {
-        let before = self.stale.len();
-        self.stale.extend(self.routes.keys().filter(|prefix| Family::of(prefix) == family));
-        self.stale.len() - before
+    /// Every route of the family is in doubt from now on; returns how many that are.
+    pub(crate) fn doubt(&mut self, why: Unconfirmed, family: Family) -> usize {
+        let prefixes = &mut self.unconfirmed[why as usize];
+        let before = prefixes.len();
+        prefixes.extend(self.routes.keys().filter(|prefix| Family::of(prefix) == family));
+        prefixes.len() - before
     }
 
-    /// Forgets what is stale in the family. Whether this changed anything.
-    pub(crate) fn drop_stale(&mut self, family: Family) -> bool {
-        let (dropped, kept) =
-            std::mem::take(&mut self.stale).into_iter().partition(|prefix| Family::of(prefix) == family);
-        self.stale = kept;
-        let dropped: BTreeSet<IpNet> = dropped;
+    /// Forgets what is still in doubt in the family. Whether this changed anything.
+    pub(crate) fn drop_unconfirmed(&mut self, why: Unconfirmed, family: Family) -> bool {
+        let (dropped, kept): (BTreeSet<IpNet>, BTreeSet<IpNet>) = std::mem::take(&mut self.unconfirmed[why as usize])
+            .into_iter()
+            .partition(|prefix| Family::of(prefix) == family);
+        self.unconfirmed[why as usize] = kept;
         for prefix in &dropped {
-            self.routes.remove(prefix);
+            self.remove(prefix);
         }
         !dropped.is_empty()
+    }
+
+    /// Nobody will say what is wrong any more: everything stays as it is.
+    pub(crate) fn end_doubt(&mut self, why: Unconfirmed) {
+        self.unconfirmed[why as usize].clear();
+    }
+
+    /// Whether the route was stale.
+    fn confirm(&mut self, prefix: &IpNet) -> bool {
+        self.unconfirmed[Unconfirmed::Refresh as usize].remove(prefix);
+        self.unconfirmed[Unconfirmed::Restart as usize].remove(prefix)
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use super::refresh::Refreshes;
 use super::replacement::{Side, exchanged};
 use crate::update::{self, Export};
 use crate::{Family, RouteAttributes, RouteChange};
@@ -29,6 +30,7 @@ pub(crate) struct AdjRibOut {
     open: BTreeSet<Family>,
     /// Families whose End-of-RIB has not been sent in this session.
     end_of_rib_due: BTreeSet<Family>,
+    refreshes: Refreshes,
     /// What waits to be sent; none of the sets is empty, and a prefix is in one of them at most. Announced prefixes stand
     /// under their attributes in `wanted`.
     pending: BTreeMap<Batch, BTreeSet<IpNet>>,
@@ -85,7 +87,9 @@ impl AdjRibOut {
 
     /// Whether [`next_message`](Self::next_message) would yield something.
     pub(crate) fn has_pending(&self, end_of_rib: EndOfRib) -> bool {
-        !self.pending.is_empty() || (end_of_rib == EndOfRib::Release && !self.end_of_rib_due.is_empty())
+        !self.pending.is_empty()
+            || !self.refreshes.is_empty()
+            || (end_of_rib == EndOfRib::Release && !self.end_of_rib_due.is_empty())
     }
 
     /// Takes changes that belong together.
@@ -143,6 +147,7 @@ impl AdjRibOut {
         self.told.clear();
         self.open.clear();
         self.end_of_rib_due.clear();
+        self.refreshes.clear();
         self.pending.clear();
         self.too_large.clear();
     }
@@ -151,6 +156,7 @@ impl AdjRibOut {
     pub(crate) fn withdraw_all(&mut self, export: &Export) -> Vec<u8> {
         self.wanted.clear();
         self.pending.clear();
+        self.refreshes.clear();
         for prefix in self.told.keys() {
             self.pending.entry(Batch::Withdrawals(Family::of(prefix))).or_default().insert(*prefix);
         }
@@ -172,6 +178,14 @@ impl AdjRibOut {
         self.queue_all(|prefix| Family::of(prefix) == family);
     }
 
+    /// The peer has asked for everything of this family, and takes BoRR and EoRR around it (RFC 7313).
+    pub(crate) fn refresh(&mut self, family: Family) {
+        // Section 4: no BoRR before End-of-RIB. What that comes after is the answer.
+        if self.end_of_rib_due.contains(&family) || self.refreshes.request(family) {
+            self.resend(family);
+        }
+    }
+
     /// A family got a next hop, or lost the one that it had.
     pub(crate) fn set_open(&mut self, family: Family, open: bool) {
         let changed = if open { self.open.insert(family) } else { self.open.remove(&family) };
@@ -182,6 +196,9 @@ impl AdjRibOut {
 
     /// The next UPDATE, as large as it may be. What it says counts as told.
     pub(crate) fn next_message(&mut self, export: &Export, end_of_rib: EndOfRib) -> Option<Bytes> {
+        if let Some(begin) = self.refreshes.begin() {
+            return Some(begin);
+        }
         while let Some(mut first) = self.pending.first_entry() {
             let (batch, prefixes) = (first.key().clone(), first.get_mut());
             match &batch {
@@ -225,10 +242,18 @@ impl AdjRibOut {
                 }
             }
         }
-        if end_of_rib == EndOfRib::Release {
-            return self.end_of_rib_due.pop_first().map(|family| update::encode_end_of_rib(family, export));
+        if let Some((end, again)) = self.refreshes.end() {
+            if let Some(family) = again {
+                self.refresh(family);
+            }
+            return Some(end);
         }
-        None
+        match end_of_rib {
+            EndOfRib::Release => {
+                self.end_of_rib_due.pop_first().map(|family| update::encode_end_of_rib(family, export))
+            }
+            EndOfRib::Withhold => None,
+        }
     }
 
     /// Takes a prefix out of whatever it waits in, and says what that was. To be called before `wanted` changes.

@@ -6,6 +6,7 @@
 mod adj_rib_in;
 mod adj_rib_out;
 mod interner;
+mod refresh;
 mod replacement;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use ipnet::IpNet;
 
 use crate::RouteAttributes;
 
-pub(crate) use adj_rib_in::{AcceptedRoute, AdjRibIn};
+pub(crate) use adj_rib_in::{AcceptedRoute, AdjRibIn, Unconfirmed};
 pub(crate) use adj_rib_out::{AdjRibOut, EndOfRib};
 pub(crate) use interner::Interner;
 

@@ -103,6 +103,14 @@ fn tell_story(seed: u64, speakers: usize) {
                 network.speakers[from].set_peer(network.now, peer_key(to), config).unwrap();
                 network.perform(from);
             }
+            3 => {
+                // Nothing is refused by it, but everything is asked for again.
+                let mut config = peer_config(seed, from, to);
+                let again = config.import.accept[0];
+                config.import.accept.extend((0..network.random.below(3)).map(|_| again));
+                network.speakers[from].set_peer(network.now, peer_key(to), config).unwrap();
+                network.perform(from);
+            }
             _ => change_routes(&mut network, &mut wanted, from, to),
         }
         let time = Duration::from_millis(network.random.below(3_000));

@@ -9,6 +9,7 @@
 mod convergence;
 mod hostile;
 mod network;
+mod refresh;
 mod restart;
 mod routes;
 mod script;

@@ -9,10 +9,14 @@ use rustbgpd_wire::{Message, OpenMessage, PathAttribute};
 
 use crate::script::{Script, announce, announcement, config, hex, key, peer_open, raw, withdraw};
 
-/// The UPDATEs among the messages, one word for each thing that they say.
-fn said(messages: &[Message]) -> Vec<String> {
+/// The UPDATEs and refreshes among the messages, one word for each thing that they say.
+pub(crate) fn said(messages: &[Message]) -> Vec<String> {
     let mut words = Vec::new();
     for message in messages {
+        if let Message::RouteRefresh(refresh) = message {
+            let kind = ["refresh", "begin", "end of refresh"][usize::from(refresh.subtype_raw)];
+            words.push(format!("{kind} {}", if refresh.afi_raw == 1 { "IPv4" } else { "IPv6" }));
+        }
         let Message::Update(update) = message else { continue };
         let parsed = update.parse(true, false, &[]).unwrap();
         words.extend(parsed.withdrawn.iter().map(|entry| format!("-{}", entry.prefix)));

@@ -27,10 +27,10 @@ fn peer_open() -> OpenMessage {
 #[test]
 fn golden_open_and_a_second_decoder() {
     let message = encode_open(&config(), RestartState::Running);
-    let expected: [u8; 35] = [
-        0, 51, 1, 4, 0xfb, 0xf4, 0, 90, 10, 0, 0, 1, 22, // AS 64500, 90 s, 10.0.0.1
-        2, 20, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // both families
-        2, 0, 65, 4, 0, 0, 0xfb, 0xf4, // route refresh, four-octet AS
+    let expected: [u8; 37] = [
+        0, 53, 1, 4, 0xfb, 0xf4, 0, 90, 10, 0, 0, 1, 24, // AS 64500, 90 s, 10.0.0.1
+        2, 22, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // both families
+        2, 0, 70, 0, 65, 4, 0, 0, 0xfb, 0xf4, // route refresh, enhanced, four-octet AS
     ];
     assert_eq!(message[16..], expected);
 
@@ -43,6 +43,8 @@ fn golden_open_and_a_second_decoder() {
         OpenCapability::MultiProtocol((AFI::IPV4, SAFI::Unicast)),
         OpenCapability::MultiProtocol((AFI::IPV6, SAFI::Unicast)),
         OpenCapability::RouteRefresh,
+        // Younger than the other decoder.
+        OpenCapability::Unknown { cap_code: 70, cap_length: 0, value: Vec::new() },
         OpenCapability::FourByteASN(4_200_000_000),
     ];
     assert_eq!(format!("{capabilities:?}"), format!("{expected:?}"));
