@@ -411,26 +411,35 @@ fn a_restart_keeps_the_routes() -> Result<()> {
 }
 
 /// A speaker that does not come back: the router keeps its routes for the restart time and no longer.
-#[test]
-fn a_killed_speaker_keeps_its_routes_for_the_restart_time() -> Result<()> {
-    scene("kill -9 with FRR", |scene| {
+fn killed_for_good(router: &str, start: fn(&Stage<'_>, &RouterConfig) -> Result<Box<dyn Router>>) -> Result<()> {
+    scene(&format!("kill -9 with {router}"), |scene| {
         let stage = Stage::build(scene)?;
         let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
         let node = neighbor.address;
-        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let router = start(&stage, &router_config(neighbor))?;
         let manifests = stage.manifests(&with_graceful_restart("{restartTimeSeconds: 6}"))?;
         let mut ours = stage.run(&manifests)?;
-        ours.wait_until("the routes", SESSION, || frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        ours.wait_until("the routes", SESSION, || router.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
         // Ended with SIGKILL.
         drop(ours);
-        wait_until("FRR to see the end", CHANGE, || {
-            ensure!(frr.session(node)? != "Established", "the session is still up");
+        wait_until("the router to see the end", CHANGE, || {
+            ensure!(router.ensure_established(node).is_err(), "the session is still up");
             Ok(())
         })?;
-        frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]).context("FRR does not keep the routes")?;
+        router.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]).context("the router does not keep the routes")?;
         scene.step("the session is down, the routes are there");
-        wait_until("FRR to give us up", SESSION, || ensure_gone(&frr))
+        wait_until("the router to give us up", SESSION, || ensure_gone(router.as_ref()))
     })
+}
+
+#[test]
+fn frr_keeps_a_killed_speakers_routes_for_the_restart_time() -> Result<()> {
+    killed_for_good("FRR", start_frr)
+}
+
+#[test]
+fn bird_keeps_a_killed_speakers_routes_for_the_restart_time() -> Result<()> {
+    killed_for_good("BIRD", start_bird)
 }
 
 /// A password on one side only: TCP drops the segments, so no NOTIFICATION can tell; the log must.
