@@ -410,6 +410,28 @@ fn a_restart_keeps_the_routes() -> Result<()> {
     })
 }
 
+/// Whoever ends it by hand does not want it back: the routes go, graceful restart or not.
+#[test]
+fn sigint_withdraws_the_routes() -> Result<()> {
+    scene("SIGINT with graceful restart", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let manifests = stage.manifests(&with_graceful_restart("{}"))?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the routes", SESSION, || frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        ours.signal("INT")?;
+        let status = ours.wait(product::GRACE)?;
+        ensure!(status.success(), "after SIGINT roadstead ended with {status}");
+        wait_until("FRR to see the Cease and forget the routes", CHANGE, || {
+            let seen = frr.last_notification(node)?;
+            ensure!(seen.starts_with("0602"), "FRR's last notification: {seen}");
+            ensure_gone(&frr)
+        })
+    })
+}
+
 /// A speaker that does not come back: the router keeps its routes for the restart time and no longer.
 fn killed_for_good(router: &str, start: fn(&Stage<'_>, &RouterConfig) -> Result<Box<dyn Router>>) -> Result<()> {
     scene(&format!("kill -9 with {router}"), |scene| {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rustbgpd_wire::Message;
+use roadstead_bgp::{Family, GracefulRestart, PeerConfig, Shutdown};
+use rustbgpd_wire::{Afi, Capability, GracefulRestartFamily, Message, OpenMessage, Safi};
 
-use crate::script::{Script, announce, announcement, config, encode, key, peer_open, raw, withdraw};
-use roadstead_bgp::Shutdown;
+use crate::script::{self, Script, announce, announcement, encode, key, raw, withdraw};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -21,11 +21,35 @@ enum Step {
     Withdraw(u8),
     Reconfigure(u8),
     Remove,
-    Shutdown,
+    Restart,
+    Leave,
+}
+
+/// With everything that has consequences for routes.
+fn config() -> PeerConfig {
+    let restart = GracefulRestart {
+        notification: true,
+        forwarding_preserved: Family::ALL.into(),
+        ..GracefulRestart::new(Duration::from_secs(120))
+    };
+    PeerConfig { graceful_restart: Some(restart), ..script::config() }
+}
+
+fn peer_open() -> OpenMessage {
+    let mut open = script::peer_open();
+    let family = |afi| GracefulRestartFamily { afi, safi: Safi::Unicast, forwarding_preserved: true };
+    open.capabilities.push(Capability::EnhancedRouteRefresh);
+    open.capabilities.push(Capability::GracefulRestart {
+        restart_state: true,
+        notification: true,
+        restart_time: 60,
+        families: vec![family(Afi::Ipv4), family(Afi::Ipv6)],
+    });
+    open
 }
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
-    let spoiled = (0usize..6, 0usize..80, any::<u8>()).prop_map(|(which, position, value)| {
+    let spoiled = (0..good_messages().len(), 0usize..120, any::<u8>()).prop_map(|(which, position, value)| {
         let mut bytes = good_messages().swap_remove(which);
         let position = position % bytes.len();
         bytes[position] = value;
@@ -44,7 +68,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         raw(2, &body)
     });
     prop_oneof![
-        4 => (0usize..6).prop_map(|which| good_messages().swap_remove(which)),
+        4 => (0..good_messages().len()).prop_map(|which| good_messages().swap_remove(which)),
         2 => spoiled,
         1 => garbage,
         2 => attributes,
@@ -59,6 +83,9 @@ fn good_messages() -> Vec<Vec<u8>> {
         announcement("18c00002 180a0001"),
         raw(2, &[0, 4, 24, 192, 0, 2, 0, 0]),
         raw(5, &[0, 1, 0, 1]),
+        raw(5, &[0, 1, 1, 1]),
+        raw(5, &[0, 1, 2, 1]),
+        raw(2, &[0, 0, 0, 0]),
         raw(3, &[6, 4]),
     ]
 }
@@ -75,7 +102,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(Step::Withdraw),
         1 => any::<u8>().prop_map(Step::Reconfigure),
         1 => Just(Step::Remove),
-        1 => Just(Step::Shutdown),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Leave),
     ]
 }
 
@@ -88,7 +116,7 @@ fn take(script: &mut Script, step: Step) {
     match step {
         Step::Dialled(which) => {
             if let Some(id) = id(script, which) {
-                script.speaker.handle_dialled(now, id, crate::script::endpoints());
+                script.speaker.handle_dialled(now, id, script::endpoints());
             }
         }
         Step::Closed(which, ordered) => {
@@ -126,14 +154,16 @@ fn take(script: &mut Script, step: Step) {
         Step::Remove => {
             let _ = script.speaker.remove_peer(now, &key());
         }
-        Step::Shutdown => script.speaker.shutdown(now, &Shutdown::Leave("test".into())),
+        Step::Restart => script.speaker.shutdown(now, &Shutdown::Restart("test".into())),
+        Step::Leave => script.speaker.shutdown(now, &Shutdown::Leave("test".into())),
     }
     script.perform();
 }
 
 fn check(script: &Script) {
     for status in script.speaker.status(script.now) {
-        assert!(status.uptime.is_some() || status.prefixes_accepted == 0, "{status:?}");
+        assert!(status.uptime.is_some() || status.prefixes_accepted == status.prefixes_stale, "{status:?}");
+        assert!(status.prefixes_stale <= status.prefixes_accepted, "{status:?}");
         assert!(status.uptime.is_some() || status.prefixes_sent == 0, "{status:?}");
         assert!(status.prefixes_sent <= 600, "{status:?}");
         assert_eq!(status.uptime.is_some(), status.state == roadstead_bgp::SessionState::Established);
@@ -160,7 +190,7 @@ proptest! {
 
     #[test]
     fn any_bytes_in_an_established_session_are_survived(messages in vec(message(), 1..20), size in 1usize..50) {
-        let mut script = Script::established(config());
+        let mut script = Script::established_with(config(), peer_open());
         for piece in messages.concat().chunks(size) {
             if script.connection.is_some() {
                 script.send(piece);
