@@ -410,6 +410,33 @@ fn a_restart_keeps_the_routes() -> Result<()> {
     })
 }
 
+/// RFC 7313: FRR asks for everything again, and hears where the answer begins and ends.
+#[test]
+fn a_refresh_has_a_beginning_and_an_end() -> Result<()> {
+    scene("refresh with FRR", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the routes", SESSION, || frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        frr.ask_again(node)?;
+        ours.wait_until("the answer", CHANGE, || {
+            let log = frr.log();
+            for family in ["IPv4/unicast", "IPv6/unicast"] {
+                for mark in ["BoRR", "EoRR"] {
+                    let line = format!("rcvd route-refresh ({mark}) for {family}");
+                    ensure!(log.contains(&line), "FRR's log lacks: {line}");
+                }
+            }
+            Ok(())
+        })?;
+        frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"])?;
+        frr.ensure_established(node)
+    })
+}
+
 /// Whoever ends it by hand does not want it back: the routes go, graceful restart or not.
 #[test]
 fn sigint_withdraws_the_routes() -> Result<()> {

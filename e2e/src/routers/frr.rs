@@ -93,6 +93,14 @@ impl Frr {
         Ok(format!("{} {} {}", text("lastErrorCodeSubcode"), text("lastNotificationReason"), text("lastResetDueTo")))
     }
 
+    /// Has it ask a neighbor for everything again (RFC 2918).
+    pub fn ask_again(&self, neighbor: IpAddr) -> Result<()> {
+        let mut command = self.machine.command("vtysh");
+        command.arg("--vty_socket").arg(&self.sockets);
+        command.args(["-d", "bgpd", "-c", &format!("clear bgp {neighbor} soft in")]);
+        output_of(&mut command).map(drop)
+    }
+
     /// All that bgpd has logged.
     pub fn log(&self) -> String {
         self.bgpd.log()
