@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{Driver, DriverConfig, EventReceiver, Handle};
 use crate::{
-    Asn, Connect, Event, Family, NextHops, Password, PeerAsn, PeerConfig, PeerKey, PeerStatus, PrefixRule,
-    RefusalReason, RouteAttributes, RouteChange, SessionState, Shutdown, Ttl,
+    Asn, Connect, Event, Family, GracefulRestart, NextHops, Password, PeerAsn, PeerConfig, PeerKey, PeerStatus,
+    PrefixRule, RefusalReason, RouteAttributes, RouteChange, SessionState, Shutdown, Ttl,
 };
 
 const GIVE_UP: Duration = Duration::from_secs(20);
@@ -176,6 +176,42 @@ async fn a_shutdown_reaches_the_peer_with_its_text() {
     let reason = down(&mut pair.router_events).await;
     assert!(reason.contains("(6/2)") && reason.contains("node is going for maintenance"), "{reason}");
     assert!(pair.node.status().await.is_err(), "the engine has ended");
+}
+
+#[tokio::test]
+async fn a_restart_leaves_the_routes_and_the_next_start_confirms_them() {
+    let restart = |config: &mut PeerConfig| {
+        let forwarding_preserved = Family::ALL.into();
+        let restart = GracefulRestart { forwarding_preserved, ..GracefulRestart::new(Duration::from_secs(120)) };
+        config.graceful_restart = Some(restart);
+    };
+    let mut pair = pair(|node, router| {
+        restart(node);
+        restart(router);
+    })
+    .await;
+    up(&mut pair.router_events).await;
+    pair.node
+        .update_routes("router".into(), vec![announce("192.0.2.0/24"), announce("198.51.100.0/24")])
+        .await
+        .unwrap();
+    learned(&mut pair, &["192.0.2.0/24", "198.51.100.0/24"]).await;
+    within("the shutdown", pair.node.shutdown(Shutdown::Restart("upgrade".into()))).await;
+    let reason = down(&mut pair.router_events).await;
+    assert!(reason.contains("without a NOTIFICATION"), "{reason}");
+    let table = pair.router.learned().await.unwrap();
+    assert!(table.len() == 2 && table.values().all(|paths| paths[0].stale), "{table:?}");
+
+    // Started again, with one of the routes.
+    (pair.node, pair.node_events) = start(&[], 3);
+    let mut config = node_config(pair.router.listening()[0]);
+    restart(&mut config);
+    pair.node.set_peer("router".into(), config).await.unwrap();
+    pair.node.update_routes("router".into(), vec![announce("192.0.2.0/24")]).await.unwrap();
+    pair.node.initial_set_complete("router".into()).await.unwrap();
+    learned(&mut pair, &["192.0.2.0/24"]).await;
+    let table = pair.router.learned().await.unwrap();
+    assert!(table.values().all(|paths| !paths[0].stale), "{table:?}");
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub(crate) struct Peer {
     key: PeerKey,
     config: PeerConfig,
     random: SplitMix64,
-    /// At most one dialled and one accepted; and an established one that may be dead (RFC 4724 section 5).
+    /// At most one dialled and one accepted; and an established one that may be dead (RFC 4724 section 4.2).
     connections: Vec<Connection>,
     /// When to dial.
     retry: Option<Instant>,
@@ -364,7 +364,7 @@ impl Peer {
             && self.connections.iter().any(accepted)
             && self.may_have_restarted(context.now)
         {
-            // RFC 4724 section 5: as if TCP had failed, and without a word to a connection that has no other end.
+            // RFC 4724 section 4.2: as if TCP had failed, and without a word to a connection that has no other end.
             self.apply(context, gone, Input::Failed(Event::TcpFails, SessionError::PeerRestarted));
         }
         if let Some(loser) = self.collision_loser(id, &negotiated) {

@@ -23,8 +23,8 @@ use super::{Context, Peer};
 use crate::rib::Unconfirmed;
 use crate::{Family, SessionError};
 
-/// How long a peer that is back may take for its End-of-RIB. RFC 4724 section 4.2 wants an upper bound and names none; a
-/// full table over a slow line is told in less.
+/// How long a peer that is back may take for its End-of-RIB, or for the end of a refresh. RFC 4724 section 4.2 and RFC 7313
+/// section 4 allow for an upper bound and name none; a full table over a slow line is told in less.
 pub(super) const LONGEST_RESYNC: Duration = Duration::from_secs(360);
 /// A second connection soon after the first belongs to a collision (RFC 4271 section 6.8) and not to a restart: the peer
 /// dialled before it knew of the session.
@@ -97,7 +97,7 @@ impl Peer {
         self.refresh_until = None;
     }
 
-    /// RFC 4724 section 5: whether another connection of the peer means that it has restarted and its session is gone. As
+    /// RFC 4724 sections 4.2 and 5: whether another connection of the peer means that it has restarted and its session is gone. As
     /// nobody has told us, this is how we learn of it.
     pub(super) fn may_have_restarted(&self, now: Instant) -> bool {
         let established = self.connections.iter().find(|connection| connection.is_established());
