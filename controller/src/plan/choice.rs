@@ -148,10 +148,10 @@ impl<'a> Chooser<'a> {
         for family in self.missing() {
             let (service, of_family) = (self.service, |address: &&IpAddr| Family::of(**address) == family);
             // It may hold two: after a crash in the middle of a move, or when another controller served it at the same time. What
-            // was told goes first, then the lowest, and never what only this plan thought of: so both controllers keep the same. A
-            // status without a claim goes last: anybody can write there.
+            // was told goes first, also where the claim for it was not heard of yet: so both controllers keep the same, whichever
+            // was first to write the status. Only then what it holds, lowest first.
             let told = service.status.intersection(&service.holds);
-            let candidates = told.chain(&service.holds).chain(&service.status);
+            let candidates = told.chain(&service.status).chain(&service.holds);
             let kept = candidates.filter(of_family).find_map(|address| {
                 let pool = self.retained(*address)?;
                 self.still_asked_for(*address, &pool).then_some((*address, pool))
@@ -292,8 +292,9 @@ impl<'a> Chooser<'a> {
         let others = held.owners.iter().filter(|(uid, _)| **uid != self.service.version.uid);
         for (uid, owner) in others {
             let other = self.state.services.by_uid(uid);
-            // One that is on its way out does not drive out another.
-            if coming == Coming::Stays && other.is_some_and(|other| !other.assigned.contains(&address)) {
+            // One that is on its way out, or not there at all, does not drive out another.
+            let leaves = is_service(owner) && other.is_none_or(|other| !other.assigned.contains(&address));
+            if coming == Coming::Stays && leaves {
                 continue;
             }
             self.shares_with(address, held, owner, other)?;

@@ -57,15 +57,13 @@ pub struct StoredClaim {
 }
 
 impl Version {
-    /// Whether this is a later state than `other`. Versions of two objects are not comparable: then the one heard last counts.
+    /// Whether this is a later state than `other`, be it of the same object or of another that had the same name.
     pub fn is_newer_than(&self, other: &Self) -> bool {
-        if self.uid != other.uid {
-            return true;
-        }
-        // Opaque by the letter of the API, but numbers at every store there is; KEP-5504 makes that official.
+        // Opaque by the letter of the API, but numbers that count all changes of a kind at every store there is; KEP-5504 makes that
+        // official.
         match (self.resource_version.parse::<u64>(), other.resource_version.parse::<u64>()) {
             (Ok(this), Ok(other)) => this > other,
-            _ => self.resource_version != other.resource_version,
+            _ => self != other,
         }
     }
 }

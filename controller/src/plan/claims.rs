@@ -40,7 +40,7 @@ impl Plan {
 
     /// Draws the consequences of what is known of a claim now.
     pub(super) fn after_claim(&mut self, now: Now, address: IpAddr, known: bool, observation: Observation) {
-        if !known {
+        if !known && self.state.ledger.get(address).is_some() {
             self.state.pools.take(address);
         }
         for uid in observation.found {
@@ -61,16 +61,23 @@ impl Plan {
         }
         for uid in observation.unconfirmed {
             // The store has others there: whoever cannot share with them was too late, and takes the next address.
-            let Some(service) = self.state.services.by_uid(&uid) else { continue };
+            let Some(service) = self.state.services.by_uid(&uid) else {
+                self.state.ledger.deny(address, &uid);
+                continue;
+            };
             let key = service.key.clone();
-            if !choice::may_join(&self.state, service, address) {
-                self.state.ledger.remove_owner(address, &uid, None);
+            let is_former = !service.assigned.contains(&address) && !service.is_told(address);
+            if is_former || !choice::may_join(&self.state, service, address) {
+                self.state.ledger.deny(address, &uid);
                 if let Some(service) = self.state.services.get_mut(&key) {
                     service.holds.remove(&address);
                     service.assigned.remove(&address);
                     self.unsettled.insert(service.age());
                 }
             }
+        }
+        if self.state.ledger.is_absent(address) {
+            self.bury(address);
         }
         if let Some(held) = self.state.ledger.get(address) {
             let resting = held.released.is_some();
@@ -82,6 +89,24 @@ impl Plan {
             }
         }
         self.collect(address);
+    }
+
+    /// Forgets the owners of a claim that is gone, but for those that are to have the address: for them it is made again.
+    fn bury(&mut self, address: IpAddr) {
+        let owners = self.state.ledger.get(address).map(|held| held.owners.keys().cloned().collect::<Vec<_>>());
+        for uid in owners.unwrap_or_default() {
+            let key = self.state.services.by_uid(&uid).map(|service| service.key.clone());
+            let service = key.and_then(|key| self.state.services.get_mut(&key));
+            if let Some(service) = service {
+                if service.assigned.contains(&address) || service.is_told(address) {
+                    continue;
+                }
+                service.holds.remove(&address);
+            } else if let Some(addresses) = self.orphans.get_mut(&uid) {
+                addresses.remove(&address);
+            }
+            self.state.ledger.deny(address, &uid);
+        }
     }
 
     pub(super) fn claim_refused(&mut self, now: Now, address: IpAddr, reason: &str) {

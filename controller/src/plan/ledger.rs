@@ -4,7 +4,9 @@
 //! Whenever they differ one write is due, and never is more than one under way. That is all there is to it: a lost answer, a claim
 //! that somebody else made, changed or deleted, and a change of mind while a write was under way all end in another comparison.
 //!
-//! An address is confirmed for an owner when the store has it so and nothing is under way. Only then may it be told to anybody.
+//! An address is confirmed for an owner when the store has it so and nothing is under way. Only then may it be told to anybody. What
+//! only a watch told may be of yesterday, so before it is told the store is asked once more: the claim is replaced by itself, which
+//! changes nothing and fails if it is not so any longer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -24,6 +26,8 @@ pub(super) struct Ledger {
     shared: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Addresses whose two accounts may differ.
     due: VecDeque<IpAddr>,
+    /// Claims that an answer said are gone, and that events may still tell of: one for each address, until its end is told too.
+    gone: BTreeMap<IpAddr, Uid>,
 }
 
 /// A claimed address.
@@ -37,8 +41,18 @@ pub(super) struct Held {
     pub(super) released: Option<Timestamp>,
     stored: Option<StoredClaim>,
     under_way: Option<Sent>,
+    /// Owners that gave it up while a write was under way which may still name them.
+    parted: BTreeSet<Uid>,
+    /// When the write under way was asked for, and when the last one that was answered.
+    asked: Moment,
+    verified: Moment,
+    /// Whether the store is to be asked although the accounts agree.
+    verify: bool,
     due: bool,
 }
+
+/// A place in the order of all that the plan heard.
+pub(super) type Moment = u64;
 
 /// What a write under way makes of a claim; `None`: it is deleted.
 type Sent = Option<Claim>;
@@ -95,6 +109,24 @@ impl Ledger {
         self.held.get(&address).is_some_and(|held| held.is_confirmed(uid))
     }
 
+    /// Whether the store said what it has after this moment.
+    pub(super) fn is_verified(&self, address: IpAddr, since: Moment) -> bool {
+        self.held.get(&address).is_some_and(|held| held.verified >= since)
+    }
+
+    /// Whether the store has nothing under the name of this claim.
+    pub(super) fn is_absent(&self, address: IpAddr) -> bool {
+        self.held.get(&address).is_some_and(|held| held.stored.is_none() && held.under_way.is_none())
+    }
+
+    /// Asks the store once more what it has.
+    pub(super) fn verify(&mut self, address: IpAddr) {
+        if let Some(held) = self.held.get_mut(&address) {
+            held.verify = true;
+        }
+        self.touch(address);
+    }
+
     /// Gives an address to an owner, or notes what changed about that owner.
     pub(super) fn set_owner(&mut self, address: IpAddr, pool: &str, uid: &str, owner: Owner) {
         if let Some(key) = &owner.share_key {
@@ -102,6 +134,7 @@ impl Ledger {
         }
         let held = self.entry(address, pool);
         held.released = None;
+        held.parted.remove(uid);
         if held.owners.get(uid) != Some(&owner) {
             let before = held.owners.insert(uid.to_owned(), owner);
             self.touch(address);
@@ -109,10 +142,21 @@ impl Ledger {
         }
     }
 
+    /// Takes an address from an owner that was too late for it.
+    pub(super) fn deny(&mut self, address: IpAddr, uid: &str) {
+        self.remove_owner(address, uid, None);
+        if let Some(held) = self.held.get_mut(&address) {
+            held.parted.remove(uid);
+        }
+    }
+
     /// Takes an address from an owner. The last one leaves it to rest from `rest` on, where that is given.
     pub(super) fn remove_owner(&mut self, address: IpAddr, uid: &str, rest: Option<Timestamp>) {
         let Some(held) = self.held.get_mut(&address) else { return };
         let Some(before) = held.owners.remove(uid) else { return };
+        if held.under_way.is_some() {
+            held.parted.insert(uid.to_owned());
+        }
         // An address that was never told to anybody need not rest.
         if held.owners.is_empty() && held.stored.is_some() {
             held.released = rest;
@@ -143,20 +187,26 @@ impl Ledger {
 
     /// Takes note of a claim that an event told.
     pub(super) fn observe(&mut self, address: IpAddr, seen: StoredClaim) -> Observation {
+        if self.gone.get(&address) == Some(&seen.version.uid) {
+            return Observation::default();
+        }
         let held = self.entry(address, &seen.claim.pool);
         if held.stored.as_ref().is_some_and(|stored| !seen.version.is_newer_than(&stored.version)) {
             return Observation::default();
         }
         if matches!(&held.under_way, Some(Some(sent)) if *sent == seen.claim) {
             // The echo of our own write was faster than its answer.
-            held.stored = Some(seen);
-            return Observation::default();
+            let parted = held.parted.clone();
+            return self.adopt(address, seen, &parted);
         }
-        self.adopt(address, seen)
+        self.adopt(address, seen, &BTreeSet::new())
     }
 
     /// Takes note that a claim of this UID is gone.
     pub(super) fn observe_deleted(&mut self, address: IpAddr, uid: &str) {
+        if self.gone.get(&address).is_some_and(|gone| gone == uid) {
+            self.gone.remove(&address);
+        }
         if let Some(held) = self.held.get_mut(&address)
             && held.stored.as_ref().is_some_and(|stored| stored.version.uid == uid)
         {
@@ -169,22 +219,22 @@ impl Ledger {
     pub(super) fn finish(&mut self, address: IpAddr, found: Option<StoredClaim>) -> Observation {
         self.touch(address);
         let Some(held) = self.held.get_mut(&address) else { return Observation::default() };
-        let sent = held.under_way.take();
+        let (sent, parted) = (held.under_way.take(), std::mem::take(&mut held.parted));
+        (held.verified, held.verify) = (held.asked, false);
         match found {
             Some(found) => {
                 // An event may have told a later state already.
-                let known = held.stored.as_ref().filter(|stored| stored.version.uid == found.version.uid);
-                if known.is_some_and(|stored| stored.version.is_newer_than(&found.version)) {
+                if held.stored.as_ref().is_some_and(|stored| stored.version.is_newer_than(&found.version)) {
                     return Observation::default();
                 }
-                if matches!(&sent, Some(Some(sent)) if *sent == found.claim) {
-                    held.stored = Some(found);
-                    return Observation::default();
-                }
-                self.adopt(address, found)
+                let is_ours = matches!(&sent, Some(Some(sent)) if *sent == found.claim);
+                let parted = if is_ours { parted } else { BTreeSet::new() };
+                self.adopt(address, found, &parted)
             }
             None => {
-                held.stored = None;
+                if let Some(stored) = held.stored.take() {
+                    self.gone.insert(address, stored.version.uid);
+                }
                 Observation::default()
             }
         }
@@ -194,6 +244,7 @@ impl Ledger {
     pub(super) fn refuse(&mut self, address: IpAddr) {
         if let Some(held) = self.held.get_mut(&address) {
             held.under_way = None;
+            held.parted.clear();
         }
     }
 
@@ -208,7 +259,7 @@ impl Ledger {
     }
 
     /// The next write that is due.
-    pub(super) fn poll_write(&mut self) -> Option<Write> {
+    pub(super) fn poll_write(&mut self, now: Moment) -> Option<Write> {
         while let Some(address) = self.due.pop_front() {
             let Some(held) = self.held.get_mut(&address) else { continue };
             held.due = false;
@@ -220,11 +271,12 @@ impl Ledger {
             let write = match (&wanted, &held.stored) {
                 (None, None) => continue,
                 (Some(wanted), None) => Write::CreateClaim(wanted.clone()),
-                (Some(wanted), Some(stored)) if *wanted == stored.claim => continue,
+                (Some(wanted), Some(stored)) if *wanted == stored.claim && !held.verify => continue,
                 (Some(wanted), Some(stored)) => Write::ReplaceClaim(wanted.clone(), stored.version.clone()),
                 (None, Some(stored)) => Write::DeleteClaim(IpNet::from(address), stored.version.clone()),
             };
             held.under_way = Some(wanted);
+            held.asked = now;
             return Some(write);
         }
         None
@@ -246,12 +298,17 @@ impl Ledger {
             released: None,
             stored: None,
             under_way: None,
+            parted: BTreeSet::new(),
+            asked: 0,
+            verified: 0,
+            verify: false,
             due: false,
         })
     }
 
-    /// Makes `seen` the store's account, and owners that only it has wanted ones: whether they still are is for others to say.
-    fn adopt(&mut self, address: IpAddr, seen: StoredClaim) -> Observation {
+    /// Makes `seen` the store's account, and owners that only it has wanted ones, but for those that
+    /// `parted`: whether they still are is for others to say.
+    fn adopt(&mut self, address: IpAddr, seen: StoredClaim, parted: &BTreeSet<Uid>) -> Observation {
         let Some(held) = self.held.get_mut(&address) else { return Observation::default() };
         let mut observation = Observation::default();
         for uid in held.owners.keys().filter(|uid| !seen.claim.owners.contains_key(*uid)) {
@@ -265,7 +322,7 @@ impl Ledger {
             held.released = seen.claim.released;
         }
         for (uid, owner) in &seen.claim.owners {
-            if !held.owners.contains_key(uid) {
+            if !held.owners.contains_key(uid) && !parted.contains(uid) {
                 held.owners.insert(uid.clone(), owner.clone());
                 observation.found.push(uid.clone());
             }

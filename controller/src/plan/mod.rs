@@ -12,6 +12,11 @@
 //! opposite order: no status names it any more, then the claim goes. A crash between any two steps leaves a claim too many, never
 //! an address with two owners; and a claim too many is found by its owner's UID.
 //!
+//! Another controller may be at work on the same objects, or the one before this may still have a write under way. What keeps two
+//! from undoing each other's work: both follow the address that stands in the status, whoever wrote it; a claim that only a watch
+//! told is asked for again before its address is told; and a claim that a living Service does not need is given back at once only
+//! when we have just written another address into its status, else after [`FORMER_GRACE`].
+//!
 //! Inside, three parts keep three things apart: `pools` and `allocator` what there is, `ledger` who has what and whether the
 //! store agrees, `choice` who shall have what. `settle` brings the second in line with the third, one Service at a time.
 
@@ -36,6 +41,7 @@ use ipnet::IpNet;
 use roadstead_api::checked::{AddressRange, ObjectRef, ServiceKey};
 
 use choice::State;
+use ledger::Moment;
 use report::Reports;
 use services::{Age, Service, StatusWrite, WaitFor};
 use timers::{Timer, Timers};
@@ -49,6 +55,10 @@ pub use services::{CLASS, Classes};
 /// known before the Service that it was made for.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
+/// How long a claim may be one too many for a Service before it is given back. Another controller may have made it for a wish that is
+/// not heard of here yet, or may be about to tell it.
+pub const FORMER_GRACE: Duration = Duration::from_secs(5);
+
 /// When a write that the store refused is tried again: somebody has to change something first.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(10);
 
@@ -57,6 +67,8 @@ pub const REFUSED_RETRY: Duration = Duration::from_secs(10);
 pub struct Plan {
     classes: Classes,
     synced: bool,
+    /// Counts what was heard.
+    moment: Moment,
     state: State,
     /// Owners in claims that are no known Service, and what they own.
     orphans: BTreeMap<Uid, BTreeSet<IpAddr>>,
@@ -82,6 +94,7 @@ impl Plan {
 
     /// Takes note of something that the store told.
     pub fn handle_event(&mut self, now: Now, event: Event) {
+        self.moment += 1;
         match event {
             Event::PoolApplied { name, checked, generation, report } => {
                 self.reports.observe(&name, report);
@@ -136,7 +149,7 @@ impl Plan {
     /// The next write that an address waits for.
     pub fn poll_write(&mut self) -> Option<Write> {
         // The last step of one Service goes before the first of another.
-        self.poll_status_write().or_else(|| self.state.ledger.poll_write())
+        self.poll_status_write().or_else(|| self.state.ledger.poll_write(self.moment))
     }
 
     /// The next write that only people wait for.
@@ -168,6 +181,7 @@ impl Plan {
                         self.give_back(now, address, &uid);
                     }
                 }
+                Timer::Former(key) => self.unsettled.extend(self.state.services.get(&key).map(Service::age)),
                 Timer::Claim(address) => self.state.ledger.touch(address),
                 Timer::Status(key) => {
                     if let Some(service) = self.state.services.get_mut(&key) {
@@ -206,6 +220,10 @@ impl Plan {
         self.pools_changed(now);
         for uid in self.orphans.keys() {
             self.timers.set(Timer::Orphan(uid.clone()), now.instant + ORPHAN_GRACE);
+        }
+        // Nobody who shares an address is on the way out of it before that was decided.
+        for service in self.state.services.iter_mut() {
+            service.assigned.clone_from(&service.holds);
         }
         let mut ranked: Vec<(u8, Age)> = Vec::new();
         for service in self.state.services.iter() {
@@ -294,7 +312,7 @@ impl Plan {
                 self.state.services.insert(service)
             }
         };
-        service.update(seen, &self.classes);
+        service.update(seen, &self.classes, self.moment);
         if let Some(addresses) = self.orphans.remove(&service.version.uid) {
             service.holds.extend(addresses);
         }

@@ -91,11 +91,14 @@ fn find(state: &State, name: &str, stored: Option<&PoolReport>, now: Now) -> Poo
         (ConditionStatus::True, "InForce", "addresses are handed out".to_owned())
     } else {
         let more = if stranded.len() > LISTED { ", …" } else { "" };
-        let message = format!(
-            "in force; {} addresses in use are no longer of this pool and stay until their Services change, or reclaim is true: {}{more}",
-            stranded.len(),
-            stranded[..stranded.len().min(LISTED)].join(", ")
-        );
+        let what = match stranded.len() {
+            1 => "1 address in use is no longer in this pool; it stays until its Service changes or the pool says reclaim: true".to_owned(),
+            count => format!(
+                "{count} addresses in use are no longer in this pool; they stay until their Services change or the pool says reclaim: true"
+            ),
+        };
+        let listed: Vec<&str> = stranded.iter().take(LISTED).map(String::as_str).collect();
+        let message = format!("in force; {what}: {}{more}", listed.join(", "));
         (ConditionStatus::True, "Stranded", message)
     };
     let verdict = Verdict { status, reason: reason.to_owned(), message, generation: fault.generation };

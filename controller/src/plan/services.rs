@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use roadstead_api::checked::{FamilyPolicy, Invalid, LoadBalancer, ServiceKey};
 use roadstead_api::kinds::OwnerKind;
 
 use super::claim::{Owner, Uid, Version};
+use super::ledger::Moment;
 use super::message::{ServiceState, Wish};
 use super::pools::Family;
 
@@ -53,6 +55,12 @@ pub(super) struct Service {
     pub(super) assigned: BTreeSet<IpAddr>,
     /// The addresses that it owns in the ledger: those, and former ones until they are out of its status.
     pub(super) holds: BTreeSet<IpAddr>,
+    /// Those of them that it is not to have, and since when.
+    pub(super) former: BTreeMap<IpAddr, Instant>,
+    /// What it held when the status was sent that was written by us just now.
+    pub(super) outdone: BTreeSet<IpAddr>,
+    /// When its version was heard of.
+    pub(super) heard: Moment,
     /// The wish that `assigned` was chosen for.
     pub(super) satisfied: Option<WishKey>,
     pub(super) status_write: StatusWrite,
@@ -75,6 +83,8 @@ pub(super) enum StatusWrite {
         addresses: BTreeSet<IpAddr>,
         /// The `resourceVersion` that it is written upon.
         upon: String,
+        /// What the Service held then.
+        held: BTreeSet<IpAddr>,
     },
     /// The version that we know is used up: an event will tell the next.
     AwaitEvent,
@@ -128,6 +138,9 @@ impl Service {
             foreign_ingress: false,
             assigned: BTreeSet::new(),
             holds: BTreeSet::new(),
+            outdone: BTreeSet::new(),
+            former: BTreeMap::new(),
+            heard: 0,
             satisfied: None,
             status_write: StatusWrite::Idle,
             due: false,
@@ -137,7 +150,9 @@ impl Service {
     }
 
     /// Takes over what an event says.
-    pub(super) fn update(&mut self, state: ServiceState, classes: &Classes) {
+    pub(super) fn update(&mut self, state: ServiceState, classes: &Classes, now: Moment) {
+        self.heard = now;
+        self.outdone.clear();
         if self.status_write == StatusWrite::AwaitEvent && state.version != self.version {
             self.status_write = StatusWrite::Idle;
         }
@@ -167,10 +182,14 @@ impl Service {
 
     /// Takes note of how writing the status ended; the addresses, where they were written.
     pub(super) fn finish_status_write(&mut self, done: bool) -> Option<BTreeSet<IpAddr>> {
-        let StatusWrite::UnderWay { addresses, upon } = std::mem::replace(&mut self.status_write, StatusWrite::Idle)
+        let StatusWrite::UnderWay { addresses, upon, held } =
+            std::mem::replace(&mut self.status_write, StatusWrite::Idle)
         else {
             return None;
         };
+        if done {
+            self.outdone = held;
+        }
         let used_up = self.version.resource_version == upon;
         if used_up {
             self.status_write = StatusWrite::AwaitEvent;
@@ -232,6 +251,10 @@ impl Services {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Service> {
         self.by_key.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Service> {
+        self.by_key.values_mut()
     }
 
     pub(super) fn insert(&mut self, service: Service) -> &mut Service {

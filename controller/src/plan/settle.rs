@@ -1,7 +1,8 @@
 //! Bringing the ledger and a Service's status in line with what the Service is to have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use roadstead_api::checked::ServiceKey;
@@ -9,10 +10,11 @@ use roadstead_api::store::{Notice, Severity};
 
 use super::choice::{self, Choice};
 use super::message::{Now, StatusOutcome, Write};
+use super::pools::Family;
 use super::refusal::Refusals;
 use super::services::{Service, StatusWrite, WishKey};
 use super::timers::Timer;
-use super::{Plan, REFUSED_RETRY};
+use super::{FORMER_GRACE, Plan, REFUSED_RETRY};
 use crate::verdict::{findings, shorten};
 
 /// The reason of a notice that tells which addresses a Service got.
@@ -99,20 +101,35 @@ impl Plan {
         }
     }
 
-    /// Gives back what the Service is no longer to have, as soon as its status does not name it.
+    /// Gives back what the Service is no longer to have, once nobody can be about to tell it. That is at once when we have just written
+    /// another address into its status: writes upon a former version fail, and who sees this one stays with what it tells. Else it is
+    /// after a while.
     fn release_former(&mut self, now: Now, key: &ServiceKey) {
-        let Some(service) = self.state.services.get_mut(key) else { return };
+        let Some(service) = self.state.services.get(key) else { return };
+        let is_ours = matches!(self.standing(service), Standing::Served | Standing::Unknown);
         let uid = service.version.uid.clone();
-        let former: Vec<IpAddr> = service
-            .holds
-            .iter()
-            .filter(|address| !service.assigned.contains(address) && !service.is_told(**address))
-            .copied()
-            .collect();
-        for address in former {
-            if let Some(service) = self.state.services.get_mut(key) {
-                service.holds.remove(&address);
-            }
+        let tells_another = |address: &IpAddr| {
+            service
+                .status
+                .iter()
+                .any(|told| Family::of(*told) == Family::of(*address) && service.assigned.contains(told))
+        };
+        let is_settled = |address: &IpAddr| service.outdone.contains(address) && (tells_another(address) || !is_ours);
+        let is_former = |address: &&IpAddr| !service.assigned.contains(address) && !service.is_told(**address);
+        let since = |address| service.former.get(address).copied().unwrap_or(now.instant);
+        let former: BTreeMap<IpAddr, Instant> =
+            service.holds.iter().filter(is_former).map(|address| (*address, since(address))).collect();
+        let (ripe, waiting): (BTreeMap<_, _>, BTreeMap<_, _>) = former
+            .into_iter()
+            .partition(|(address, since)| is_settled(address) || now.instant >= *since + FORMER_GRACE);
+        if let Some(first) = waiting.values().min() {
+            self.timers.set(Timer::Former(key.clone()), *first + FORMER_GRACE);
+        }
+        let Some(service) = self.state.services.get_mut(key) else { return };
+        service.outdone.clear();
+        service.former = waiting;
+        service.holds.retain(|address| !ripe.contains_key(address));
+        for address in ripe.into_keys() {
             self.give_back(now, address, &uid);
         }
     }
@@ -155,8 +172,22 @@ impl Plan {
             if service.status_write != StatusWrite::Idle {
                 continue;
             }
+            let heard = service.heard;
+            let stale: Vec<IpAddr> = addresses
+                .difference(&service.status)
+                .filter(|address| !self.state.ledger.is_verified(**address, heard))
+                .copied()
+                .collect();
+            if !stale.is_empty() {
+                // The answers ask again.
+                for address in stale {
+                    self.state.ledger.verify(address);
+                }
+                continue;
+            }
             let upon = service.version.resource_version.clone();
-            service.status_write = StatusWrite::UnderWay { addresses: addresses.clone(), upon };
+            service.status_write =
+                StatusWrite::UnderWay { addresses: addresses.clone(), upon, held: service.holds.clone() };
             let (version, addresses) = (service.version.clone(), addresses.into_iter().collect());
             return Some(Write::ServiceStatus { key, version, addresses });
         }

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Rest(IpAddr),
     /// Whether the owner of claims is still unknown.
     Orphan(Uid),
+    /// Whether a former address of the Service can be given back.
+    Former(ServiceKey),
     /// Whether the store takes the claim by now.
     Claim(IpAddr),
     /// Whether the store takes the status by now.

@@ -4,5 +4,7 @@ mod adoption;
 mod assignment;
 mod pools;
 mod sharing;
+mod simulation;
 mod story;
 mod trouble;
+mod world;

@@ -17,8 +17,8 @@ fn an_edit_takes_nothing_away_and_says_so() {
     story.expect("a=203.0.113.1 b=203.0.113.2");
     assert_eq!(
         story.ready("public"),
-        "True Stranded: in force; 1 addresses in use are no longer of this pool and stay until their Services change, \
-         or reclaim is true: 203.0.113.1 (Service default/a)"
+        "True Stranded: in force; 1 address in use is no longer in this pool; it stays until its Service changes or the pool \
+         says reclaim: true: 203.0.113.1 (Service default/a)"
     );
     assert_eq!(story.ipv4("public"), (3, 1, 2));
     // The Service changes what it asks for, and then gets what the pool has now.

@@ -71,6 +71,10 @@ fn half_of_a_dual_stack_address_is_given_back() {
     story.service("a", &[], r#"{"ipFamilyPolicy":"RequireDualStack"}"#);
     story.expect_status("a", "");
     story.plain("b");
+    story.expect_status("b", "");
+    // It is kept for a while, should the other half come free, and given back when that cannot be any more.
+    story.pool("dual", r#"{"addresses":["203.0.113.1"]}"#);
+    story.wait(6);
     story.expect_status("b", "203.0.113.1");
 }
 
@@ -114,13 +118,26 @@ fn a_claim_that_somebody_deletes_is_made_again() {
 }
 
 #[test]
-fn a_status_that_somebody_overwrites_is_written_again() {
+fn a_status_that_somebody_empties_is_written_again() {
     let mut story = Story::begin(&[PUBLIC]);
     story.plain("a");
     story.write_status("a", &[]);
     story.expect("a=203.0.113.1");
+}
+
+#[test]
+fn a_status_that_somebody_overwrites_is_followed_where_the_service_may_have_it() {
+    let mut story = Story::begin(&[PUBLIC]);
+    story.plain("a");
+    story.plain("b");
+    // Taken by another: written again.
     story.write_status("a", &["203.0.113.2"]);
-    story.expect("a=203.0.113.1");
+    story.expect("a=203.0.113.1 b=203.0.113.2");
+    // Free, as far as is known here: whoever wrote that, another controller perhaps, has told it to everybody.
+    story.write_status("a", &["203.0.113.3"]);
+    story.expect_status("a", "203.0.113.3");
+    story.wait(6);
+    story.expect("a=203.0.113.3 b=203.0.113.2");
 }
 
 #[test]
