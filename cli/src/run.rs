@@ -1,7 +1,7 @@
 //! `roadstead run`: controller and speaker in one process, for one machine without Kubernetes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -33,7 +33,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Check the manifests, say what is wrong with them, and exit: 0 when nothing is
+    /// Check the manifests, say what is wrong and which addresses would be assigned, and exit: 0 when nothing is wrong
     #[arg(long)]
     dry_run: bool,
 
@@ -54,7 +54,7 @@ pub(crate) struct Flags {
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let Flags { manifests, node, state, dry_run, namespace, metrics_address, listen_port } = flags;
     if dry_run {
-        return check(manifests);
+        return check(&manifests);
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let state = state.unwrap_or_else(|| manifests.join(".roadstead").join(&node));
@@ -91,13 +91,19 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Says what is wrong with the manifests.
+/// Says what is wrong with the manifests, and which addresses would be assigned.
 #[allow(clippy::print_stdout, reason = "the answer of a command is its output")]
-fn check(manifests: PathBuf) -> anyhow::Result<ExitCode> {
-    let (objects, problems) = DirectoryStore::check_once(&manifests)?;
-    for problem in &problems {
-        println!("{problem}");
+fn check(manifests: &Path) -> anyhow::Result<ExitCode> {
+    let (objects, problems) = DirectoryStore::check_once(manifests)?;
+    let rehearsal = controller::rehearse(&objects);
+    let faults: Vec<String> = problems.iter().map(ToString::to_string).chain(rehearsal.faults).collect();
+    for fault in &faults {
+        println!("{fault}");
     }
-    println!("{} objects in order, {} problems", objects.len(), problems.len());
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    for (service, addresses) in &rehearsal.assigned {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        println!("Service {service} would get {}", addresses.join(" and "));
+    }
+    println!("{} objects in order, {} problems", objects.len(), faults.len());
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

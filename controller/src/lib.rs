@@ -4,15 +4,17 @@
 //! - `conditions`: what is said of BGPPeers and Advertisements, from the nodes' reports. Pure.
 //! - `edge`: objects of the API to the types of these two, and back.
 //! - `writer`: doing what they want written.
-//! - [`run()`]: the event loop that joins them.
+//! - [`run()`]: the event loop that joins them; [`rehearse()`]: the plan alone, with nothing written.
 
 mod conditions;
 mod edge;
 mod metrics;
 pub mod plan;
+mod rehearsal;
 mod reported;
 mod run;
 pub mod verdict;
 mod writer;
 
+pub use rehearsal::{Rehearsal, rehearse};
 pub use run::{Options, RunError, run};
