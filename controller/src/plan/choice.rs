@@ -1,8 +1,8 @@
 //! Which addresses a Service is to have.
 //!
-//! The order: what it asks for by address; what it has and may keep; what is in its status already and lies in a pool; then the
-//! pools, the one it asks for or else those in order, from each the lowest address that it may share, or else the lowest that is
-//! free. Nothing here changes anything, and nothing depends on anything but the state: the same history gives the same addresses.
+//! The order: what it asks for by address; what is in its status and it may have; what else it holds and may keep; then the pools,
+//! the one it asks for or else those in order, from each the lowest address that it may share, or else the first that is free in the
+//! order in which the pool lists its ranges. Nothing here changes anything, and nothing depends on anything but the state: the same history gives the same addresses.
 //!
 //! A Service that has an address keeps it for as long as it asks for the same, whatever becomes of the pools, unless the pool says
 //! `reclaim: true` or it can no longer share it. A wish that cannot be had does not cost a Service the address that is announced.
@@ -255,7 +255,7 @@ impl<'a> Chooser<'a> {
         Ok(())
     }
 
-    /// The lowest address of a pool that the Service may share, or else the lowest free one.
+    /// The lowest address of a pool that the Service may share, or else the next free one.
     fn next_in(&self, pool: &InForce, family: Family) -> Option<IpAddr> {
         let shared = self.wish.share_key.iter().flat_map(|key| self.state.ledger.shared(key));
         let mut in_pool = shared.filter(|address| Family::of(*address) == family && pool.contains(*address));

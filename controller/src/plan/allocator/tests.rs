@@ -61,6 +61,32 @@ fn stories() {
         &[Available(3), Next(Some(10)), Next(Some(14)), Take(12, false), Next(Some(15)), Next(None)],
     );
     check(
+        "what is listed first goes first, and again as soon as it is given back",
+        Allocator::new([20..=21, 10..=11], [], Avoid::Nothing),
+        &[
+            Next(Some(20)),
+            Next(Some(21)),
+            Next(Some(10)),
+            Release(21, true),
+            Next(Some(21)),
+            Next(Some(11)),
+            Next(None),
+        ],
+    );
+    check(
+        "what two list counts for the first",
+        Allocator::new([12..=13, 10..=20, 5..=12], [13..=13], Avoid::Nothing),
+        &[
+            Next(Some(12)),
+            Next(Some(10)),
+            Take(5, true),
+            Next(Some(11)),
+            Next(Some(14)),
+            Release(12, true),
+            Next(Some(12)),
+        ],
+    );
+    check(
         "ranges that overlap count once",
         Allocator::new([10..=15, 12..=20], [], Avoid::Nothing),
         &[Available(11), Take(13, true), Available(10)],
@@ -104,7 +130,8 @@ fn stories() {
 /// The same, with every address looked at.
 struct Naive {
     all: BTreeSet<Number>,
-    free: BTreeSet<Number>,
+    /// Each with the place in the list of the first range that has it.
+    free: BTreeSet<(usize, Number)>,
 }
 
 proptest! {
@@ -122,26 +149,32 @@ proptest! {
             .filter(|address| !exclude.iter().any(|range| range.contains(address)))
             .filter(|address| !(buggy && (address % 256 == 0 || address % 256 == 255)))
             .collect();
-        let mut naive = Naive { free: all.clone(), all };
+        let listed = ranges.clone();
+        let placed = |address: Number| (listed.iter().position(|range| range.contains(&address)).unwrap(), address);
+        let mut naive = Naive { free: all.iter().copied().map(placed).collect(), all };
         let mut real = Allocator::new(ranges, exclude, avoid);
         prop_assert_eq!(real.total(), naive.all.len() as Number);
         for (kind, address) in steps {
             match kind {
                 0 => {
-                    prop_assert_eq!(real.next_free(), naive.free.first().copied());
+                    prop_assert_eq!(real.next_free(), naive.free.first().map(|(_, address)| *address));
                     if let Some(next) = real.next_free() {
                         prop_assert!(real.take(next));
-                        naive.free.remove(&next);
+                        naive.free.remove(&placed(next));
                     }
                 }
-                1 => prop_assert_eq!(real.take(address), naive.free.remove(&address)),
+                1 => {
+                    let expected = naive.all.contains(&address) && naive.free.remove(&placed(address));
+                    prop_assert_eq!(real.take(address), expected);
+                }
                 _ => {
-                    let expected = naive.all.contains(&address) && naive.free.insert(address);
+                    let expected = naive.all.contains(&address) && naive.free.insert(placed(address));
                     prop_assert_eq!(real.release(address), expected);
                 }
             }
             prop_assert_eq!(real.available(), naive.free.len() as Number);
-            prop_assert_eq!(real.is_free(address), naive.free.contains(&address));
+            let is_free = naive.all.contains(&address) && naive.free.contains(&placed(address));
+            prop_assert_eq!(real.is_free(address), is_free);
             prop_assert_eq!(real.contains(address), naive.all.contains(&address));
         }
     }

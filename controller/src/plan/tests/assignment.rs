@@ -8,6 +8,15 @@ const PUBLIC: (&str, &str) = ("public", r#"{"addresses":["203.0.113.1-203.0.113.
 const DUAL: (&str, &str) = ("dual", r#"{"addresses":["203.0.113.1-203.0.113.3","2001:db8::1-2001:db8::2"]}"#);
 
 #[test]
+fn ranges_are_used_up_in_the_order_in_which_the_pool_lists_them() {
+    let mut story = Story::begin(&[("public", r#"{"addresses":["203.0.113.0/31","198.51.100.10-198.51.100.50"]}"#)]);
+    for name in ["a", "b", "c"] {
+        story.plain(name);
+    }
+    story.expect("a=203.0.113.0 b=203.0.113.1 c=198.51.100.10");
+}
+
+#[test]
 fn the_lowest_address_and_it_is_free_again_when_the_service_is_gone() {
     let mut story = Story::begin(&[PUBLIC]);
     story.plain("a");
