@@ -188,6 +188,8 @@ async fn a_restart_leaves_the_routes_and_the_next_start_confirms_them() {
     let mut pair = pair(|node, router| {
         restart(node);
         restart(router);
+        // A session that lasted less than a second is damped for so long.
+        router.connect_retry = Duration::from_millis(300);
     })
     .await;
     up(&mut pair.router_events).await;

@@ -91,9 +91,11 @@ fn a_lost_connection_leaves_stale_routes_and_end_of_rib_sweeps_them() {
     assert_eq!(script.learned_and_stale(), ["10.1.0.0/16", "2001:db8::/32 stale"], "the other family has its own end");
     // The peer never says it for IPv6.
     script.send(&raw(4, &[]));
-    for _ in 0..12 {
+    for half_minute in 1..=12 {
         script.advance(seconds(30));
         script.send(&raw(4, &[]));
+        // Its restart time was for coming back, and it is back.
+        assert_eq!(script.learned_and_stale().len(), if half_minute < 12 { 2 } else { 1 }, "{half_minute}");
     }
     assert_eq!(script.learned_and_stale(), ["10.1.0.0/16"]);
     assert_eq!(script.status().prefixes_stale, 0);

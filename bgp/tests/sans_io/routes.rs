@@ -161,6 +161,8 @@ fn a_replacement_that_changes_before_a_full_socket_still_goes_first() {
     let tagged = Arc::new(RouteAttributes { med: Some(1), ..RouteAttributes::default() });
     script.update_routes(vec![RouteChange::Announce("203.0.113.0/24".parse().unwrap(), tagged)]);
     script.update_routes(vec![withdraw("203.0.113.0/24"), announce("203.0.113.0/25")]);
+    // All is put in line again.
+    script.send(&raw(5, &[0, 1, 0, 1]));
     script.reading = true;
     script.drain();
     let expected = ["-198.51.100.1/32", "+203.0.113.0/25", "-203.0.113.7/32", "+192.0.2.0/24", "+198.51.100.0/24"];
