@@ -16,19 +16,21 @@ pub(super) enum Refusal {
     OutsideEveryPool { address: IpAddr, pools: Vec<(String, Vec<AddressRange>)> },
     #[error("requested {address} is not in the requested pool {pool}; it has {}", list_ranges(.ranges))]
     OutsidePool { address: IpAddr, pool: String, ranges: Vec<AddressRange> },
-    #[error("requested {address} is {family}, and the Service takes none: see spec.ipFamilies and spec.ipFamilyPolicy")]
+    #[error(
+        "requested {address} is {family}, and the Service takes no {family} address: see spec.ipFamilies and spec.ipFamilyPolicy"
+    )]
     OtherFamily { address: IpAddr, family: Family },
     #[error("{address} belongs to {owner}")]
     Taken { address: IpAddr, owner: String },
-    #[error("{address} is an address of {owner} and never handed out")]
+    #[error("{address} is an address of {owner} and is never handed out")]
     Reserved { address: IpAddr, owner: ObjectRef },
     #[error("{address} rests after its last use, for {seconds} s as pool {pool} says")]
     Resting { address: IpAddr, pool: String, seconds: u64 },
-    #[error("{address} is just being given back")]
+    #[error("{address} is being given back by its last owner")]
     BeingReleased { address: IpAddr },
     #[error("{address} cannot be shared with {owner}: {reason}")]
     NotShareable { address: IpAddr, owner: String, reason: ShareRefusal },
-    #[error("there is no pool {pool} in force; pools: {}", list_names(.pools))]
+    #[error("there is no pool {pool} in force; pools in force: {}", list_names(.pools))]
     NoSuchPool { pool: String, pools: Vec<String> },
     #[error("pool {pool}: takes no Service of namespace {namespace}")]
     Namespace { pool: String, namespace: String },
@@ -47,9 +49,9 @@ pub(super) enum Refusal {
 pub(super) enum ShareRefusal {
     #[error("both have port {}/{}", .0.protocol.as_str(), .0.port)]
     Port(Port),
-    #[error("they are of two namespaces and pool {0} does not say sharing: Cluster")]
+    #[error("they are in different namespaces and pool {0} does not say sharing: Cluster")]
     Namespace(String),
-    #[error("externalTrafficPolicy Local needs the same policy and the same selector in both")]
+    #[error("with externalTrafficPolicy: Local both must have that policy and the same selector")]
     Backends,
 }
 

@@ -96,7 +96,7 @@ fn addresses_of_services_that_others_serve_are_not_handed_out_twice() {
     story.requesting("b", "203.0.113.1");
     story.expect_notices(&[
         "a AddressAssigned: 203.0.113.2 from pool public",
-        "b AddressNotAssigned: 203.0.113.1 is an address of Service default/theirs and never handed out",
+        "b AddressNotAssigned: 203.0.113.1 is an address of Service default/theirs and is never handed out",
     ]);
     // The other load balancer goes, and its class is taken over: the address stays.
     story.restart_as(Classes { only_class: false, others: BTreeSet::from(["example.com/other".to_owned()]) });

@@ -126,7 +126,7 @@ fn pools_in_order_selective_first_then_priority_then_name() {
     story.expect_notices(&[
         "s4 AddressAssigned: 192.0.2.5 from pool z-team",
         "s5 AddressAssigned: 192.0.2.3 from pool c-manual",
-        "s6 AddressNotAssigned: there is no pool nowhere in force; pools: a-any, b-any, c-manual, y-team, z-team",
+        "s6 AddressNotAssigned: there is no pool nowhere in force; pools in force: a-any, b-any, c-manual, y-team, z-team",
     ]);
 }
 
@@ -202,7 +202,7 @@ fn addresses_of_nodes_and_routers_are_never_handed_out() {
     story.expect("a=203.0.113.3 b=- c=-");
     story.expect_notices(&[
         "a AddressAssigned: 203.0.113.3 from pool public",
-        "b AddressNotAssigned: 203.0.113.2 is an address of BGPPeer tor and never handed out",
+        "b AddressNotAssigned: 203.0.113.2 is an address of BGPPeer tor and is never handed out",
         "c AddressNotAssigned: pool public: full (3 of 3 IPv4 addresses)",
     ]);
     story.reserve(node(), &[]);

@@ -56,9 +56,9 @@ fn why_an_address_is_not_shared() {
         "key AddressNotAssigned: 203.0.113.2 belongs to Service default/a",
         "none AddressNotAssigned: 203.0.113.2 belongs to Service default/a",
         "local AddressNotAssigned: 203.0.113.2 cannot be shared with Service default/a: \
-         externalTrafficPolicy Local needs the same policy and the same selector in both",
+         with externalTrafficPolicy: Local both must have that policy and the same selector",
         "space AddressNotAssigned: 203.0.113.2 cannot be shared with Service default/a: \
-         they are of two namespaces and pool public does not say sharing: Cluster",
+         they are in different namespaces and pool public does not say sharing: Cluster",
     ]);
     // What stood in the way goes, and the oldest that fits is served.
     story.delete_service("a");
