@@ -31,8 +31,14 @@ impl Screen {
         Ok(())
     }
 
-    /// Shows the last view of `--once`.
+    /// Shows the last view of `--once`. The documented JSON has no place for what is not announced; stderr has.
+    #[allow(clippy::print_stderr, reason = "a word to the user beside the output, which may be read by a program")]
     pub(crate) fn conclude(&mut self, view: &View) -> std::io::Result<()> {
+        if self.output == Output::Json {
+            for silent in &view.silent {
+                eprintln!("Not announced: {silent}");
+            }
+        }
         self.print(view)
     }
 
@@ -82,12 +88,10 @@ fn table(view: &View) -> String {
         [route.prefix.to_string(), join(&route.next_hops), or_dash(route.communities.join(" ")), String::new()]
     }));
     let mut text = format!("{}\n{}\n", columns(&services), columns(&routes));
-    if !view.missing.is_empty() {
-        text.push_str("WAITING FOR\n");
-        for missing in &view.missing {
-            text.push_str(&format!("{missing}\n"));
+    for (title, lines) in [("NOT ANNOUNCED", &view.silent), ("WAITING FOR", &view.missing)] {
+        if !lines.is_empty() {
+            text.push_str(&format!("{title}\n{}\n\n", lines.join("\n")));
         }
-        text.push('\n');
     }
     text
 }

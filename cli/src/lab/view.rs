@@ -36,6 +36,9 @@ pub(crate) struct View {
     /// What is not there yet, in words.
     #[serde(skip)]
     pub(crate) missing: Vec<String>,
+    /// Services that no node wants announced, and why: as the manifests have it, so nothing is missing.
+    #[serde(skip)]
+    pub(crate) silent: Vec<String>,
 }
 
 /// A Service.
@@ -132,7 +135,20 @@ impl Lab {
             })
             .collect();
         let missing = self.missing(learned);
-        View { services, routes, missing }
+        let silent = self.silent();
+        View { services, routes, missing, silent }
+    }
+
+    /// Services that every node is silent about. The reason shown is that of the node which came furthest.
+    fn silent(&mut self) -> Vec<String> {
+        let mut silent = Vec::new();
+        for key in self.services.iter().filter(|(_, row)| !row.addresses.is_empty()).map(|(key, _)| key) {
+            let reasons = self.pictures.values_mut().map(|picture| picture.intent().silence(key));
+            if let Some(reason) = reasons.collect::<Option<BTreeSet<_>>>().and_then(|reasons| reasons.last().copied()) {
+                silent.push(format!("Service {key}: {reason}"));
+            }
+        }
+        silent
     }
 
     fn set_service(&mut self, service: &Service) {

@@ -20,6 +20,7 @@
 
 mod endpoints;
 mod route;
+mod silence;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use roadstead_api::checked::{Advertisement, Labels, ServiceKey, TrafficPolicy};
 use roadstead_bgp::{PeerKey, RouteAttributes, RouteChange};
 
 pub use endpoints::{EndpointState, SliceEndpoints};
+pub use silence::Silence;
 
 use endpoints::ServiceEndpoints;
 use route::Route;

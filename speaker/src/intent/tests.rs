@@ -245,3 +245,31 @@ fn one_service_changing_costs_its_own_prefixes() {
     assert_eq!(distinct.len(), 199);
     assert_eq!(story.intent.prefix_count(), 199);
 }
+
+#[test]
+fn silence_has_a_reason() {
+    let mut story = Story::new();
+    let why = |story: &mut Story| {
+        story.apply();
+        story.intent.silence(&key("a"))
+    };
+    assert_eq!(why(&mut story), None, "no such Service");
+    story.service("a", Local, &["203.0.113.7"]);
+    assert_eq!(why(&mut story), Some(Silence::NoEndpoint));
+    story.slice("a", "s", &[("elsewhere", Ready)]);
+    assert_eq!(why(&mut story), Some(Silence::NoEndpointHere));
+    story.slice("a", "s", &[("here", Ready)]);
+    assert_eq!(why(&mut story), Some(Silence::NotClaimed));
+    story.claim("203.0.113.7", &["a"]);
+    assert_eq!(why(&mut story), None, "announced");
+    story.advertise("all", r#"{"from":[{"loadBalancers":{}}],"peers":["another"]}"#);
+    assert_eq!(why(&mut story), Some(Silence::NoPeerSelected));
+    story.advertise("all", r#"{"from":[{"loadBalancers":{"pools":["another"]}}]}"#);
+    assert_eq!(why(&mut story), Some(Silence::NoAdvertisement));
+    story.intent.set_node(None);
+    assert_eq!(why(&mut story), Some(Silence::NodeMayNot));
+    for peer in ["tor-a", "tor-b"] {
+        story.intent.remove_peer(&PeerKey::from(peer));
+    }
+    assert_eq!(why(&mut story), Some(Silence::NoPeer));
+}
