@@ -109,9 +109,10 @@ impl Ledger {
         self.held.get(&address).is_some_and(|held| held.is_confirmed(uid))
     }
 
-    /// Whether the store said what it has after this moment.
-    pub(super) fn is_verified(&self, address: IpAddr, since: Moment) -> bool {
-        self.held.get(&address).is_some_and(|held| held.verified >= since)
+    /// Whether the store is still to say, after this moment, whose the address is.
+    pub(super) fn is_stale(&self, address: IpAddr, since: Moment) -> bool {
+        let is_stale = |held: &Held| held.under_way.is_some() || !held.owners.is_empty() && held.verified < since;
+        self.held.get(&address).is_some_and(is_stale)
     }
 
     /// Whether the store has nothing under the name of this claim.

@@ -81,6 +81,8 @@ pub struct Plan {
     unsettled: BTreeSet<Age>,
     /// What waiting Services may have waited for; those of one entry are tried together, in the order of their age.
     awaited: VecDeque<Vec<WaitFor>>,
+    /// Addresses that the store is asked about, and the Services whose status waits for the answer.
+    questions: BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
     status_due: VecDeque<ServiceKey>,
     notice_due: VecDeque<ServiceKey>,
     reports: Reports,
@@ -138,6 +140,9 @@ impl Plan {
                 let address = net.addr();
                 let observation = self.state.ledger.finish(address, found);
                 self.after_claim(now, address, true, observation);
+                for key in self.questions.remove(&address).unwrap_or_default() {
+                    self.unsettled.extend(self.state.services.get(&key).map(Service::age));
+                }
             }
             WriteResult::ClaimRefused(net, reason) => self.claim_refused(now, net.addr(), &reason),
             WriteResult::ServiceStatus(key, uid, outcome) => self.status_written(now, &key, &uid, outcome),

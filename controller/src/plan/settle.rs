@@ -172,16 +172,15 @@ impl Plan {
             if service.status_write != StatusWrite::Idle {
                 continue;
             }
-            let heard = service.heard;
-            let stale: Vec<IpAddr> = addresses
-                .difference(&service.status)
-                .filter(|address| !self.state.ledger.is_verified(**address, heard))
-                .copied()
-                .collect();
+            // What is to be told, and what is told already but seems to be another's.
+            let disowned = service.status.difference(&addresses).filter(|address| !service.holds.contains(address));
+            let questionable = addresses.difference(&service.status).chain(disowned);
+            let is_stale = |address: &&IpAddr| self.state.ledger.is_stale(**address, service.heard);
+            let stale: Vec<IpAddr> = questionable.filter(is_stale).copied().collect();
             if !stale.is_empty() {
-                // The answers ask again.
                 for address in stale {
                     self.state.ledger.verify(address);
+                    self.questions.entry(address).or_default().insert(key.clone());
                 }
                 continue;
             }

@@ -185,7 +185,7 @@ impl Simulation {
             if let Some(moved) = self.world.moves.first()
                 && self.scene.controllers == 1
             {
-                return Err(format!("moved without cause: {moved}"));
+                return Err(moved.clone());
             }
         }
         if self.now < END && !self.actions.is_empty() {
@@ -450,10 +450,10 @@ fn check(scene: Scene) {
     for seed in one.map_or(0..count, |seed| seed..seed + 1) {
         let mut simulation = Simulation::new(seed, scene);
         if let Err(failure) = simulation.run() {
-            if one.is_some() {
-                eprintln!("{}", simulation.world.journal.join("\n"));
-            }
             failures.push(format!("SEED={seed} at {} ms: {failure}", simulation.now));
+        }
+        if one.is_some() {
+            eprintln!("{}", simulation.world.journal.join("\n"));
         }
         created += simulation.world.created;
         unclaims += simulation.world.unclaims;

@@ -184,7 +184,9 @@ impl World {
             return StatusOutcome::Done;
         }
         if before.iter().any(|address| !addresses.contains(address)) && !self.changed.contains(key) {
-            self.moves.push(format!("{key} from {before:?} to {addresses:?}"));
+            let line = format!("{key} moves without cause from {before:?} to {addresses:?}");
+            self.journal.push(format!("        {line}"));
+            self.moves.push(line);
         }
         // A move may take two writes: out of the former address, and into the new one.
         if addresses.iter().any(|address| !before.contains(address)) {
