@@ -8,7 +8,7 @@ use super::open::Negotiated;
 use super::output_buffer::OutputBuffer;
 use super::state::State;
 use super::timers::{Timer, Timers};
-use crate::speaker::{ConnectionId, Endpoints};
+use crate::exchange::{ConnectionId, Endpoints};
 
 /// Who opened a connection. Decides a collision (RFC 4271 section 6.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::connection::{Connection, Origin};
 use super::state::State;
 use super::{Context, Peer};
 use crate::SessionError;
+use crate::exchange::{ConnectionId, Event, Output};
 use crate::notification::Notification;
-use crate::speaker::{ConnectionId, Event, Output};
 
 /// A session that ended sooner has not been one: a peer that only connects and closes is damped.
 const MOMENT: Duration = Duration::from_secs(1);

@@ -34,10 +34,10 @@ use self::refresh::Refresh;
 use self::routes::SessionCounters;
 use self::state::{Event, Reaction, State, react};
 use self::timers::Timer;
+use crate::exchange::{self, Accepted, ConnectionId, Endpoints, Output};
 use crate::notification::Notification;
 use crate::random::SplitMix64;
 use crate::rib::{AdjRibIn, AdjRibOut, EndOfRib};
-use crate::speaker::{self, Accepted, ConnectionId, Endpoints, Output};
 use crate::{PeerConfig, PeerKey, SessionError, SessionState};
 
 #[derive(Debug)]
@@ -412,7 +412,7 @@ impl Peer {
         self.was_established = true;
         self.begin_session(context, id);
         info!(peer = %self.key, "session established");
-        context.outputs.push_back(Output::Event(speaker::Event::SessionUp { peer: self.key.clone() }));
+        context.outputs.push_back(Output::Event(exchange::Event::SessionUp { peer: self.key.clone() }));
     }
 
     fn dial(&mut self, context: &mut Context<'_>) {
