@@ -2,6 +2,7 @@
 
 mod adoption;
 mod assignment;
+mod journal;
 mod pools;
 mod sharing;
 mod simulation;

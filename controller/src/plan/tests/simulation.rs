@@ -1,8 +1,9 @@
 //! Controllers that are alive at once, over one API server, on virtual time, with everything late, lost or cut short from a seed.
 //!
-//! The lease sees to it that one controller writes. It cannot see to it that a paused one does not wake up with a write under way
-//! and a cache of yesterday, so none of what is checked here depends on it. `SEEDS=5000 cargo test -p roadstead-controller
-//! simulation` runs more seeds, `SEED=17` one of them, with its journal.
+//! One that is paused may wake up with a write under way and a cache of yesterday, and no lease can keep it from that.
+//!
+//! `SEEDS=5000 cargo test -p roadstead-controller simulation` runs more seeds of every scene; `SEED=17` runs that one and prints its
+//! journal.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use roadstead_api::checked::ServiceKey;
 
+use super::journal::{answered, asked, told};
 use super::world::{Kind, Millis, Reply, Request, World};
 use crate::plan::*;
 
@@ -393,50 +395,6 @@ impl Simulation {
         }
         self.world.note(self.now, format!("people apply {key}: {annotations:?} {spec}"));
         self.world.apply_service(&key, &annotations, spec);
-    }
-}
-
-fn claim(claim: &Claim) -> String {
-    let owners = claim.owners.iter().map(|(uid, owner)| match &owner.share_key {
-        Some(key) => format!("{uid} sharing {key} {:?}", owner.ports.iter().map(|port| port.port).collect::<Vec<_>>()),
-        None => uid.clone(),
-    });
-    format!("{} of {:?}", claim.net.addr(), owners.collect::<Vec<_>>())
-}
-
-fn stored(stored: &StoredClaim) -> String {
-    format!("claim@{} {}", stored.version.resource_version, claim(&stored.claim))
-}
-
-fn told(event: &Event) -> String {
-    match event {
-        Event::ClaimApplied(claim) => stored(claim),
-        Event::ServiceApplied(state) => {
-            format!("{}@{} {:?}", state.version.uid, state.version.resource_version, state.status)
-        }
-        Event::PoolApplied { name, .. } => name.clone(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn asked(request: &Request) -> String {
-    match request {
-        Request::Create(new) => format!("create {}", claim(new)),
-        Request::Replace(new, version) => format!("replace @{} {}", version.resource_version, claim(new)),
-        Request::Delete(net, version) => format!("delete @{} {}", version.resource_version, net.addr()),
-        Request::Read(net) => format!("read {}", net.addr()),
-        Request::Status(_, version, addresses) => {
-            format!("status {}@{} {addresses:?}", version.uid, version.resource_version)
-        }
-    }
-}
-
-fn answered(result: &WriteResult) -> String {
-    match result {
-        WriteResult::Claim(_, Some(found)) => stored(found),
-        WriteResult::Claim(net, None) => format!("no claim {}", net.addr()),
-        WriteResult::ServiceStatus(_, uid, outcome) => format!("status {uid} {outcome:?}"),
-        other => format!("{other:?}"),
     }
 }
 
