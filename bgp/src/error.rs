@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::notification::Notification;
@@ -118,8 +119,9 @@ pub enum SessionError {
     Open(#[from] OpenError),
     #[error("bad message header: {detail}")]
     Header { notification: Notification, detail: String },
+    /// `octets`: the beginning of what is malformed, as in [`MalformedUpdate`](crate::MalformedUpdate).
     #[error("malformed UPDATE: {detail}")]
-    Update { notification: Notification, detail: String },
+    Update { notification: Notification, detail: String, octets: Bytes },
     #[error("malformed ROUTE-REFRESH: {detail}")]
     RouteRefresh { notification: Notification, detail: String },
     #[error("peer sent {message} in state {state}")]

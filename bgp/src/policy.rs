@@ -1,7 +1,7 @@
 //! Import policy: which of a peer's routes are kept, and the reason why the others are not.
 //!
-//! The default is to keep nothing (RFC 8212). A route that is refused is counted under its [`RefusalReason`] and not
-//! stored, so a peer that sends a full table where ten prefixes were expected costs ten entries.
+//! The default is to keep nothing (RFC 8212). A route that is refused is counted under its [`RefusalReason`] and, but for
+//! the last hundred ([`Refusal`](crate::Refusal)), not stored, so a peer that sends a full table where ten prefixes were expected costs ten entries.
 
 use std::fmt;
 use std::net::IpAddr;

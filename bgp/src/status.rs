@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Asn, Family, PeerKey, RefusalReason};
+use crate::{Asn, Family, MalformedUpdate, PeerKey, Refusal, RefusalReason};
 
 /// The states of RFC 4271 section 8.2.2. Of a peer with two connections it is the one that has come further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,9 +78,13 @@ pub struct PeerStatus {
     pub prefixes_stale: usize,
     /// Announcements refused in this session, by reason.
     pub refused: BTreeMap<RefusalReason, u64>,
+    /// The last hundred refusals, oldest first, of earlier sessions too.
+    pub last_refusals: Vec<Refusal>,
     /// UPDATEs in this session of which an attribute was discarded or whose routes were treated as withdrawn (RFC 7606).
     pub updates_with_discarded_attributes: u64,
     pub updates_treated_as_withdrawn: u64,
+    /// The last UPDATE in which something was wrong, whatever that cost; of an earlier session too.
+    pub last_malformed: Option<Arc<MalformedUpdate>>,
     /// Messages since the peer was configured.
     pub messages_in: u64,
     pub messages_out: u64,

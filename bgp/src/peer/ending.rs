@@ -10,9 +10,9 @@ use tracing::info;
 use super::connection::{Connection, Origin};
 use super::state::State;
 use super::{Context, Peer};
-use crate::SessionError;
 use crate::exchange::{ConnectionId, Event, Output};
 use crate::notification::Notification;
+use crate::{MalformedOutcome, SessionError};
 
 /// A session that ended sooner has not been one: a peer that only connects and closes is damped.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -42,6 +42,9 @@ impl Peer {
         };
         context.outputs.push_back(Output::Close { connection: id, last });
 
+        if let SessionError::Update { detail, octets, .. } = &error {
+            self.note_malformed(context.now, MalformedOutcome::SessionReset, detail.clone(), octets.clone());
+        }
         let uptime = connection.established_at.map(|since| context.now.saturating_duration_since(since));
         if uptime.is_some() {
             self.flaps += 1;

@@ -37,6 +37,7 @@ use self::timers::Timer;
 use crate::exchange::{self, Accepted, ConnectionId, Endpoints, Output};
 use crate::notification::Notification;
 use crate::random::SplitMix64;
+use crate::refusal::Refusals;
 use crate::rib::{AdjRibIn, AdjRibOut, EndOfRib};
 use crate::{PeerConfig, PeerKey, SessionError, SessionState};
 
@@ -66,6 +67,7 @@ pub(crate) struct Peer {
     rib_out: AdjRibOut,
     end_of_rib: EndOfRib,
     session: SessionCounters,
+    refusals: Refusals,
     messages_in: u64,
     messages_out: u64,
     flaps: u64,
@@ -136,6 +138,7 @@ impl Peer {
             rib_out: AdjRibOut::default(),
             end_of_rib: EndOfRib::Withhold,
             session: SessionCounters::default(),
+            refusals: Refusals::default(),
             messages_in: 0,
             messages_out: 0,
             flaps: 0,

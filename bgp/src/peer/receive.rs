@@ -1,7 +1,7 @@
 //! Bytes from the peer into inputs of the state machine.
 
 use bytes::Bytes;
-use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
+use rustbgpd_wire::constants::{HEADER_LEN, MAX_MESSAGE_LEN};
 use rustbgpd_wire::notification::route_refresh_subcode;
 use rustbgpd_wire::{Afi, Message, NotificationCode, RouteRefreshMessage, RouteRefreshSubtype, Safi, decode_message};
 
@@ -11,6 +11,7 @@ use super::refresh::Refresh;
 use super::state::{Event, State};
 use super::{Context, Input, Peer};
 use crate::notification::{HeaderError, Notification, header_notification};
+use crate::refusal::quotation;
 use crate::{ConnectionId, Family, SessionError};
 
 impl Peer {
@@ -60,7 +61,8 @@ impl Peer {
                 2 => {
                     let (code, subcode, data) = error.to_notification();
                     let notification = Notification::new(code, subcode, data);
-                    let error = SessionError::Update { notification, detail: error.to_string() };
+                    let octets = quotation(message.get(HEADER_LEN..).unwrap_or_default());
+                    let error = SessionError::Update { notification, detail: error.to_string(), octets };
                     Input::Failed(Event::UpdateInvalid, error)
                 }
                 5 => invalid_refresh(&message, error.to_string()),

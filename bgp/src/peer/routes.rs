@@ -1,10 +1,13 @@
 //! Routes of an established session: what comes in is judged and kept, what goes out depends on the next hop.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+use ipnet::IpNet;
 use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 use rustbgpd_wire::{RouteRefreshMessage, Safi, UpdateMessage};
 use tracing::{debug, warn};
@@ -13,10 +16,12 @@ use super::connection::Connection;
 use super::state::Event;
 use super::{Context, Input, Peer};
 use crate::policy::Candidate;
+use crate::refusal;
 use crate::rib::{AcceptedRoute, EndOfRib, Unconfirmed};
 use crate::update::{Disposition, Export, Import, decode_update};
 use crate::{
-    Asn, ConnectionId, Endpoints, Family, LearnedPath, NextHops, PeerStatus, RefusalReason, RouteChange, SessionError,
+    AsPath, Asn, ConnectionId, Endpoints, Family, LearnedPath, MalformedOutcome, MalformedUpdate, NextHops, PeerStatus,
+    Refusal, RefusalReason, RouteChange, SessionError,
 };
 
 /// What is counted per session, and how the session's routes leave.
@@ -156,24 +161,38 @@ impl Peer {
             Err(error) => return self.apply(context, id, Input::Failed(Event::UpdateInvalid, error)),
         };
 
+        let attributes = received.attributes.map(Arc::new);
+        // Made once for all that are refused.
+        let as_path = OnceCell::new();
+        let as_path = || {
+            as_path
+                .get_or_init(|| attributes.as_ref().map_or_else(Arc::default, |known| refusal::trimmed(&known.as_path)))
+        };
         match received.disposition {
             Disposition::Ok => {}
-            Disposition::AttributeDiscarded { detail } => {
+            Disposition::AttributeDiscarded { detail, octets } => {
                 self.session.with_discarded_attributes += 1;
                 if self.session.with_discarded_attributes == 1 {
                     warn!(peer = %self.key, %detail, "attributes of an UPDATE were discarded; further ones are counted");
                 }
+                self.note_malformed(context.now, MalformedOutcome::AttributeDiscarded, detail, octets);
             }
-            Disposition::TreatedAsWithdrawn { detail, prefixes } => {
+            Disposition::TreatedAsWithdrawn { detail, octets, routes } => {
                 self.session.treated_as_withdrawn += 1;
-                self.refuse(RefusalReason::TreatedAsWithdrawn, prefixes);
                 // Counted from here on: a peer must not be able to fill our logs.
                 if self.session.treated_as_withdrawn == 1 {
-                    warn!(peer = %self.key, %detail, prefixes, "an UPDATE was treated as a withdrawal; further ones are counted");
+                    warn!(peer = %self.key, %detail, prefixes = routes.len(), "an UPDATE was treated as a withdrawal; further ones are counted");
+                }
+                let outcome = MalformedOutcome::TreatedAsWithdrawn;
+                let malformed = Some(self.note_malformed(context.now, outcome, detail, octets));
+                for route in routes {
+                    self.refuse(context.now, RefusalReason::TreatedAsWithdrawn, route, as_path(), malformed.clone());
                 }
             }
         }
-        self.refuse(RefusalReason::FamilyNotNegotiated, received.not_negotiated);
+        for route in received.not_negotiated {
+            self.refuse(context.now, RefusalReason::FamilyNotNegotiated, route, as_path(), None);
+        }
         if let Some(family) = received.end_of_rib {
             debug!(peer = %self.key, %family, "End-of-RIB");
             self.session.end_of_rib_received.insert(family);
@@ -186,7 +205,7 @@ impl Peer {
         }
         self.session.received += received.announced.len() as u64;
         let mut over_limit = None;
-        if let Some(attributes) = received.attributes.map(Arc::new) {
+        if let Some(attributes) = &attributes {
             for (prefix, next_hop) in received.announced {
                 let candidate = Candidate {
                     prefix: &prefix,
@@ -197,12 +216,12 @@ impl Peer {
                 };
                 match self.config.import.judge(&candidate) {
                     Ok(()) => {
-                        let route = AcceptedRoute { attributes: Arc::clone(&attributes), next_hop };
+                        let route = AcceptedRoute { attributes: Arc::clone(attributes), next_hop };
                         changed |= self.rib_in.insert(prefix, route);
                         over_limit = Some(Family::of(&prefix));
                     }
                     Err(reason) => {
-                        self.refuse(reason, 1);
+                        self.refuse(context.now, reason, (prefix, next_hop), as_path(), None);
                         // The peer has replaced a route that was accepted by one that is not.
                         changed |= self.rib_in.remove(&prefix);
                     }
@@ -226,13 +245,31 @@ impl Peer {
         }
     }
 
-    fn refuse(&mut self, reason: RefusalReason, prefixes: usize) {
-        if prefixes > 0 {
-            *self.session.refused.entry(reason).or_default() += prefixes as u64;
-        }
+    fn refuse(
+        &mut self,
+        at: Instant,
+        reason: RefusalReason,
+        (prefix, next_hop): (IpNet, IpAddr),
+        as_path: &Arc<AsPath>,
+        malformed: Option<Arc<MalformedUpdate>>,
+    ) {
+        *self.session.refused.entry(reason).or_default() += 1;
+        let next_hop = Some(next_hop).filter(|next_hop| malformed.is_none() || !next_hop.is_unspecified());
+        let as_path = Arc::clone(as_path);
+        self.refusals.push(Refusal { at, prefix, next_hop, as_path, reason, malformed });
     }
 
-    pub(crate) fn learned(&self) -> impl Iterator<Item = (&ipnet::IpNet, LearnedPath)> {
+    pub(super) fn note_malformed(
+        &mut self,
+        at: Instant,
+        outcome: MalformedOutcome,
+        detail: String,
+        octets: Bytes,
+    ) -> Arc<MalformedUpdate> {
+        self.refusals.malformed(MalformedUpdate { at, outcome, detail, octets })
+    }
+
+    pub(crate) fn learned(&self) -> impl Iterator<Item = (&IpNet, LearnedPath)> {
         self.rib_in.iter().map(|(prefix, route, stale)| {
             let attributes = &route.attributes;
             let path = LearnedPath {
@@ -279,8 +316,10 @@ impl Peer {
             prefixes_accepted: self.rib_in.len(),
             prefixes_stale: self.rib_in.unconfirmed(Unconfirmed::Restart),
             refused: self.session.refused.clone(),
+            last_refusals: self.refusals.last(),
             updates_with_discarded_attributes: self.session.with_discarded_attributes,
             updates_treated_as_withdrawn: self.session.treated_as_withdrawn,
+            last_malformed: self.refusals.last_malformed(),
             messages_in: self.messages_in,
             messages_out: self.messages_out,
             last_error: self.last_error.clone(),

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustbgpd_wire::constants::attr_type;
 use rustbgpd_wire::notification::update_subcode;
 use rustbgpd_wire::validate::validate_as_path_ceiling;
 use rustbgpd_wire::{
@@ -16,6 +17,7 @@ use rustbgpd_wire::{
     Prefix, UpdateDecodeError, UpdateMessage,
 };
 
+use super::quote;
 use crate::attributes::{self, PathAttributes};
 use crate::notification::Notification;
 use crate::{AsPath, Asn, Community, Family, LargeCommunity, SessionError};
@@ -34,10 +36,10 @@ pub(crate) struct Received {
     /// To be taken before `announced`: a prefix in both is announced (RFC 4271 section 4.3).
     pub(crate) withdrawn: Vec<IpNet>,
     pub(crate) announced: Vec<(IpNet, IpAddr)>,
-    /// Of `announced`; nothing is announced without.
+    /// Of `announced` and `not_negotiated`; nothing is announced without.
     pub(crate) attributes: Option<PathAttributes>,
     /// Announcements of families that were not negotiated. They are ignored (RFC 4760 section 6).
-    pub(crate) not_negotiated: usize,
+    pub(crate) not_negotiated: Vec<(IpNet, IpAddr)>,
     pub(crate) end_of_rib: Option<Family>,
     pub(crate) disposition: Disposition,
 }
@@ -46,8 +48,16 @@ pub(crate) struct Received {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Disposition {
     Ok,
-    AttributeDiscarded { detail: String },
-    TreatedAsWithdrawn { detail: String, prefixes: usize },
+    AttributeDiscarded {
+        detail: String,
+        octets: Bytes,
+    },
+    /// `routes` are what would have been announced; without NEXT_HOP theirs is 0.0.0.0.
+    TreatedAsWithdrawn {
+        detail: String,
+        octets: Bytes,
+        routes: Vec<(IpNet, IpAddr)>,
+    },
 }
 
 /// Longer paths do not occur, and would make every comparison and every message expensive.
@@ -64,10 +74,12 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
 
     let (parsed, _) = message
         .parse_revised_observed_with_error_context(session.four_octet_asn, session.internal, false, &[])
-        .map_err(|error| reset(&error))?;
+        .map_err(|error| reset(&error, message))?;
     let mut outcome = Outcome::default();
     for malformed in &parsed.malformed {
-        outcome.add(malformed.disposition, || format!("attribute {}: {}", malformed.type_code, malformed.error));
+        outcome.add(malformed.disposition, Some(malformed.type_code), || {
+            format!("attribute {}: {}", malformed.type_code, malformed.error)
+        });
     }
 
     let mut routes = Routes::collect(&parsed.update, session.families);
@@ -79,21 +91,29 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
         return Err(SessionError::Update {
             notification: update_error(update_subcode::MALFORMED_ATTRIBUTE_LIST, Bytes::new()),
             detail: outcome.details(),
+            octets: quote::attribute(message, outcome.to_blame),
         });
     }
 
     let disposition = match outcome.worst {
         None => Disposition::Ok,
-        Some(ErrorDisposition::AttributeDiscard) => Disposition::AttributeDiscarded { detail: outcome.details() },
+        Some(ErrorDisposition::AttributeDiscard) => Disposition::AttributeDiscarded {
+            detail: outcome.details(),
+            octets: quote::attribute(message, outcome.to_blame),
+        },
         Some(_) => {
-            let prefixes = routes.announced.len();
-            routes.withdrawn.extend(routes.announced.drain(..).map(|(prefix, _)| prefix));
-            Disposition::TreatedAsWithdrawn { detail: outcome.details(), prefixes }
+            let refused = std::mem::take(&mut routes.announced);
+            routes.withdrawn.extend(refused.iter().map(|(prefix, _)| *prefix));
+            let octets = quote::attribute(message, outcome.to_blame);
+            Disposition::TreatedAsWithdrawn { detail: outcome.details(), octets, routes: refused }
         }
     };
     let end_of_rib = (disposition == Disposition::Ok).then(|| end_of_rib(&parsed.update)).flatten();
-    let attributes =
-        (!routes.announced.is_empty()).then(|| path_attributes(&parsed.update.attributes, session.internal));
+    let nothing = match disposition {
+        Disposition::TreatedAsWithdrawn { .. } => true,
+        _ => routes.announced.is_empty() && routes.not_negotiated.is_empty(),
+    };
+    let attributes = (!nothing).then(|| path_attributes(&parsed.update.attributes, session.internal));
     Ok(Received {
         withdrawn: routes.withdrawn,
         announced: routes.announced,
@@ -110,7 +130,7 @@ impl Received {
             withdrawn: Vec::new(),
             announced: Vec::new(),
             attributes: None,
-            not_negotiated: 0,
+            not_negotiated: Vec::new(),
             end_of_rib: None,
             disposition: Disposition::Ok,
         }
@@ -121,20 +141,25 @@ impl Received {
 #[derive(Default)]
 struct Outcome {
     worst: Option<ErrorDisposition>,
+    /// The type of the attribute that it was first, if it was one.
+    to_blame: Option<u8>,
     details: Vec<String>,
 }
 
 impl Outcome {
-    fn add(&mut self, disposition: ErrorDisposition, detail: impl FnOnce() -> String) {
-        self.worst = self.worst.max(Some(disposition));
+    fn add(&mut self, disposition: ErrorDisposition, type_code: Option<u8>, detail: impl FnOnce() -> String) {
+        if self.worst < Some(disposition) {
+            self.worst = Some(disposition);
+            self.to_blame = type_code;
+        }
         // A message of 4096 octets can hold a thousand malformed attributes; the first few tell what is going on.
         if self.details.len() < 4 {
             self.details.push(detail());
         }
     }
 
-    fn withdraw(&mut self, detail: impl Into<String>) {
-        self.add(ErrorDisposition::TreatAsWithdraw, || detail.into());
+    fn withdraw(&mut self, type_code: Option<u8>, detail: impl Into<String>) {
+        self.add(ErrorDisposition::TreatAsWithdraw, type_code, || detail.into());
     }
 
     fn details(&self) -> String {
@@ -146,23 +171,26 @@ impl Outcome {
 struct Routes {
     withdrawn: Vec<IpNet>,
     announced: Vec<(IpNet, IpAddr)>,
-    not_negotiated: usize,
+    not_negotiated: Vec<(IpNet, IpAddr)>,
 }
 
 impl Routes {
     fn collect(update: &ParsedUpdate, families: &BTreeSet<Family>) -> Self {
-        let mut routes = Self { withdrawn: Vec::new(), announced: Vec::new(), not_negotiated: 0 };
+        let mut routes = Self { withdrawn: Vec::new(), announced: Vec::new(), not_negotiated: Vec::new() };
         let mut next_hop = None;
         for attribute in &update.attributes {
             match attribute {
                 PathAttribute::NextHop(address) => next_hop = Some(IpAddr::V4(*address)),
-                PathAttribute::MpReachNlri(reach) => match Family::from_wire(reach.afi, reach.safi) {
-                    // A next hop of the other family needs RFC 8950, which is not offered.
-                    Some(family) if families.contains(&family) && Family::of_address(&reach.next_hop) == family => {
-                        routes.announced.extend(reach.announced.iter().map(|entry| (prefix(entry), reach.next_hop)));
-                    }
-                    _ => routes.not_negotiated += reach.announced.len(),
-                },
+                PathAttribute::MpReachNlri(reach) => {
+                    let list = match Family::from_wire(reach.afi, reach.safi) {
+                        // A next hop of the other family needs RFC 8950, which is not offered.
+                        Some(family) if families.contains(&family) && Family::of_address(&reach.next_hop) == family => {
+                            &mut routes.announced
+                        }
+                        _ => &mut routes.not_negotiated,
+                    };
+                    list.extend(reach.announced.iter().map(|entry| (prefix(entry), reach.next_hop)));
+                }
                 PathAttribute::MpUnreachNlri(unreach)
                     if Family::from_wire(unreach.afi, unreach.safi)
                         .is_some_and(|family| families.contains(&family)) =>
@@ -174,19 +202,20 @@ impl Routes {
         }
         let classic =
             |entry: &rustbgpd_wire::Ipv4NlriEntry| prefix(&NlriEntry { path_id: 0, prefix: Prefix::V4(entry.prefix) });
+        // Without NEXT_HOP the routes still have to be known, because they will be treated as withdrawn.
+        let next_hop = next_hop.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let announced = update.announced.iter().map(|entry| (classic(entry), next_hop));
         if families.contains(&Family::Ipv4Unicast) {
             routes.withdrawn.extend(update.withdrawn.iter().map(classic));
-            // Without NEXT_HOP the routes still have to be known, because they will be treated as withdrawn.
-            let next_hop = next_hop.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-            routes.announced.extend(update.announced.iter().map(|entry| (classic(entry), next_hop)));
+            routes.announced.extend(announced);
         } else {
-            routes.not_negotiated += update.announced.len();
+            routes.not_negotiated.extend(announced);
         }
         routes
     }
 
     fn announces_something(&self, update: &ParsedUpdate) -> bool {
-        !self.announced.is_empty() || self.not_negotiated > 0 || !update.announced.is_empty()
+        !self.announced.is_empty() || !self.not_negotiated.is_empty() || !update.announced.is_empty()
     }
 }
 
@@ -202,31 +231,32 @@ fn check_semantics(update: &ParsedUpdate, session: Import<'_>, outcome: &mut Out
     ];
     for (name, present) in mandatory {
         if !present {
-            outcome.withdraw(format!("mandatory attribute {name} is missing"));
+            outcome.withdraw(None, format!("mandatory attribute {name} is missing"));
         }
     }
     for attribute in &update.attributes {
         match attribute {
             PathAttribute::Unknown(raw) if raw.flags & 0x80 == 0 => {
-                outcome.withdraw(format!("attribute {} claims to be well-known and is not", raw.type_code));
+                let detail = format!("attribute {} claims to be well-known and is not", raw.type_code);
+                outcome.withdraw(Some(raw.type_code), detail);
             }
             PathAttribute::AsPath(path) => {
                 let empty = |segment: &AsPathSegment| match segment {
                     AsPathSegment::AsSet(asns) | AsPathSegment::AsSequence(asns) => asns.is_empty(),
                 };
                 if path.segments.iter().any(empty) {
-                    outcome.withdraw("AS_PATH has an empty segment");
+                    outcome.withdraw(Some(attr_type::AS_PATH), "AS_PATH has an empty segment");
                 }
                 // RFC 4271 section 5.1.2: whoever passes a route to another AS puts his own number in front.
                 if !session.internal && path.segments.is_empty() {
-                    outcome.withdraw("AS_PATH of an external peer is empty");
+                    outcome.withdraw(Some(attr_type::AS_PATH), "AS_PATH of an external peer is empty");
                 }
             }
             _ => {}
         }
     }
     if validate_as_path_ceiling(&update.attributes, MAX_AS_PATH).is_err() {
-        outcome.withdraw(format!("AS_PATH has more than {MAX_AS_PATH} AS numbers"));
+        outcome.withdraw(Some(attr_type::AS_PATH), format!("AS_PATH has more than {MAX_AS_PATH} AS numbers"));
     }
 }
 
@@ -294,7 +324,7 @@ fn update_error(subcode: u8, data: Bytes) -> Notification {
 }
 
 /// The NOTIFICATION for what cannot be survived.
-fn reset(error: &UpdateDecodeError) -> SessionError {
+fn reset(error: &UpdateDecodeError, message: &UpdateMessage) -> SessionError {
     let (_, codec_subcode, data) = error.error.to_notification();
     // RFC 4760 section 7: whatever is wrong inside MP_REACH_NLRI and MP_UNREACH_NLRI is an Optional Attribute Error. That
     // there are two of them, or that their flags are wrong, is wrong around them (RFC 4271 section 6.3).
@@ -309,7 +339,11 @@ fn reset(error: &UpdateDecodeError) -> SessionError {
         (Some(14 | 15), _) => update_subcode::OPTIONAL_ATTRIBUTE_ERROR,
         _ => codec_subcode,
     };
-    SessionError::Update { notification: update_error(subcode, data), detail: error.to_string() }
+    let octets = match error.type_code {
+        Some(type_code) => quote::attribute(message, Some(type_code)),
+        None => quote::prefixes(message),
+    };
+    SessionError::Update { notification: update_error(subcode, data), detail: error.to_string(), octets }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod quote;
 
 pub(crate) use decode::{Disposition, Import, decode_update};
 pub(crate) use encode::{Export, encode_announcements, encode_end_of_rib, encode_withdrawals};

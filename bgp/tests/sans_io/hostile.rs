@@ -165,6 +165,8 @@ fn check(script: &Script) {
         assert!(status.uptime.is_some() || status.prefixes_accepted == status.prefixes_stale, "{status:?}");
         assert!(status.prefixes_stale <= status.prefixes_accepted, "{status:?}");
         assert!(status.uptime.is_some() || status.prefixes_sent == 0, "{status:?}");
+        assert!(status.last_refusals.len() <= 100, "{status:?}");
+        assert!(status.last_malformed.as_ref().is_none_or(|update| update.octets.len() <= 256));
         assert!(status.prefixes_sent <= 600, "{status:?}");
         assert_eq!(status.uptime.is_some(), status.state == roadstead_bgp::SessionState::Established);
     }

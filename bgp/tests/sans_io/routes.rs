@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use roadstead_bgp::{Asn, Community, Family, NextHops, PeerAsn, RefusalReason, RouteAttributes, RouteChange};
+use roadstead_bgp::MalformedOutcome::{self, AttributeDiscarded, SessionReset, TreatedAsWithdrawn};
+use roadstead_bgp::{Asn, Community, Family, NextHops, PeerAsn, Refusal, RefusalReason, RouteAttributes, RouteChange};
 use rustbgpd_wire::{Message, OpenMessage, PathAttribute};
 
 use crate::script::{Script, announce, announcement, config, hex, key, peer_open, raw, withdraw};
@@ -390,6 +391,14 @@ fn accepted_routes_are_shown_and_refused_ones_counted_and_not_kept() {
     let refused: Vec<(RefusalReason, u64)> = status.refused.into_iter().collect();
     assert_eq!(refused, [(RefusalReason::NotAccepted, 2), (RefusalReason::Martian, 1)]);
     assert_eq!((status.prefixes_received, status.prefixes_accepted), (4, 1));
+    let last: Vec<String> = status.last_refusals.iter().map(explain).collect();
+    let not_accepted = |prefix| format!("{prefix} by 192.0.2.1, path 64512: not accepted by the import rules");
+    let expected = [
+        not_accepted("10.1.1.1/32"),
+        not_accepted("192.0.2.0/24"),
+        "127.0.0.0/8 by 192.0.2.1, path 64512: martian prefix".to_owned(),
+    ];
+    assert_eq!(last, expected);
 
     let path = &script.speaker.learned()[&"10.1.0.0/16".parse().unwrap()][0];
     assert_eq!(
@@ -473,4 +482,88 @@ fn malformed_updates_cost_routes_and_not_the_session() {
     assert!(script.is_established());
     assert_eq!((status.updates_treated_as_withdrawn, status.updates_with_discarded_attributes), (1, 1));
     assert_eq!(status.refused[&RefusalReason::TreatedAsWithdrawn], 1);
+}
+
+fn explain(refusal: &Refusal) -> String {
+    let next_hop = refusal.next_hop.map(|address| address.to_string()).unwrap_or_default();
+    format!("{} by {next_hop}, path {}: {}", refusal.prefix, refusal.as_path, refusal.reason)
+}
+
+#[test]
+fn malformed_updates_are_kept_with_the_octets_to_blame() {
+    let good = "400206 0201 0000fc00 400304 c0000201";
+    let long = format!("c00805 {}", "00".repeat(5)) + &format!("d0fe 0190 {}", "ab".repeat(400));
+    let (wide, narrow) = (format!("400101 00 {good} {long}"), hex(&long));
+    // Attributes, prefixes; what becomes of the UPDATE, and the octets that are kept.
+    let cases: [(&str, &str, &str, MalformedOutcome, Vec<u8>); 5] = [
+        ("ORIGIN 3", &format!("400101 03 {good}"), "18c00002", TreatedAsWithdrawn, hex(&format!("400101 03 {good}"))),
+        ("no ORIGIN", good, "18c00002", TreatedAsWithdrawn, hex(good)),
+        ("COMMUNITIES of length 5", &wide, "18c00002", TreatedAsWithdrawn, narrow[..256].to_vec()),
+        ("a value", &format!("400101 00 {good} 400601 00"), "18c00002", AttributeDiscarded, hex("400601 00")),
+        ("prefix cut", &format!("400101 00 {good}"), "18c000", SessionReset, hex("18c000")),
+    ];
+    for (name, attributes, nlri, outcome, octets) in cases {
+        let mut script = Script::established(config());
+        let attributes = hex(attributes);
+        let mut body = [&[0, 0][..], &u16::try_from(attributes.len()).unwrap().to_be_bytes(), &attributes].concat();
+        body.extend_from_slice(&hex(nlri));
+        script.send(&raw(2, &body));
+        let status = script.status();
+        let malformed = status.last_malformed.unwrap();
+        assert_eq!(
+            (malformed.outcome, &malformed.octets[..], malformed.at),
+            (outcome, &octets[..], script.now),
+            "{name}"
+        );
+        let refused: Vec<String> = status.last_refusals.iter().map(explain).collect();
+        match outcome {
+            TreatedAsWithdrawn => {
+                assert_eq!(
+                    refused,
+                    ["192.0.2.0/24 by 192.0.2.1, path : malformed UPDATE, treated as withdrawn"],
+                    "{name}"
+                );
+                assert_eq!(status.last_refusals[0].malformed, Some(malformed), "{name}");
+            }
+            AttributeDiscarded | SessionReset => assert_eq!(refused, [""; 0], "{name}"),
+        }
+    }
+    // Lengths that do not add up leave nothing to tell apart: the body as it came.
+    let mut script = Script::established(config());
+    script.send(&raw(2, &hex("0000 0009 400101")));
+    assert_eq!(script.status().last_malformed.unwrap().octets[..], hex("0000 0009 400101"));
+}
+
+#[test]
+fn routes_of_a_family_that_was_not_negotiated_are_refused_by_name() {
+    let mut open = peer_open();
+    open.capabilities.remove(1);
+    let mut script = Script::established_with(config(), open);
+    let reach = "800e1c 0002 01 10 20010db8000000000000000000000002 00 3020010db80001";
+    script.send(&raw(2, &hex(&format!("0000 002c {reach} 400101 00 400206 0201 0000fc00"))));
+    let refused: Vec<String> = script.status().last_refusals.iter().map(explain).collect();
+    assert_eq!(refused, ["2001:db8:1::/48 by 2001:db8::2, path 64512: address family not negotiated"]);
+    assert!(script.is_established());
+}
+
+#[test]
+fn the_last_hundred_refusals_are_kept_also_when_the_session_is_gone() {
+    let mut config = config();
+    config.import.accept.clear();
+    let mut script = Script::established(config);
+    for index in 0..300u32 {
+        script.send(&announcement(&format!("20 0a00{index:04x}")));
+        script.advance(Duration::from_millis(1));
+    }
+    // A path that is longer than what is kept of it.
+    let path = format!("5002 00ca 0232 0000fc00 {}", "0000fde9".repeat(49));
+    let attributes = hex(&format!("400101 00 {path} 400304 c0000201"));
+    script.send(&raw(2, &[&hex("0000")[..], &[0, attributes.len() as u8], &attributes, &hex("20 0a00ffff")].concat()));
+    script.send(&raw(3, &[6, 2]));
+    let status = script.status();
+    assert!(status.uptime.is_none());
+    let last = &status.last_refusals;
+    assert_eq!((last.len(), last[0].prefix), (100, "10.0.0.201/32".parse().unwrap()));
+    assert!(last.is_sorted_by_key(|refusal| refusal.at));
+    assert_eq!((last[99].prefix, last[99].as_path.0.len()), ("10.0.255.255/32".parse().unwrap(), Refusal::MAX_AS_PATH));
 }

@@ -85,7 +85,7 @@ fn both_families_in_one_update_have_their_own_next_hops() {
 fn what_was_not_negotiated_is_ignored_and_counted() {
     let received =
         decode_with("", &[MP_REACH, ORIGIN, AS_PATH, NEXT_HOP], NLRI, false, &[Family::Ipv6Unicast]).unwrap();
-    assert_eq!((received.announced.len(), received.not_negotiated), (1, 1));
+    assert_eq!((received.announced.len(), received.not_negotiated.len()), (1, 1));
     let received = decode_with("180a0000", &[MP_UNREACH], "", false, &[Family::Ipv4Unicast]).unwrap();
     assert_eq!(received.withdrawn, ["10.0.0.0/24".parse().unwrap()]);
     assert_eq!(received.end_of_rib, None);
