@@ -17,6 +17,9 @@ use roadstead_api::kubernetes::{Node, Service};
 use crate::plan::{Claim, Count, Event, Owner, PoolReport, ServiceState, StoredClaim, Version, Wish};
 use crate::verdict::{Ready, seconds};
 
+/// The annotation of a claim that counts how often a controller made sure of it; see [`Claim::assured`].
+const ASSURED: &str = "roadstead.dev/assured";
+
 /// A pool.
 pub(crate) fn pool(raw: &AddressPool) -> Event {
     let report = raw.status.as_ref().and_then(|status| {
@@ -70,7 +73,8 @@ pub(crate) fn claim(raw: &AddressClaim) -> Result<StoredClaim, Box<Invalid>> {
     }
     let owners = raw.spec.owners.iter().map(|owner| (owner.uid.clone(), self::owner(owner))).collect();
     let released = raw.spec.released.as_ref().and_then(|time| time.parse().ok());
-    let claim = Claim { net, pool: raw.spec.pool.0.clone(), owners, released };
+    let assured = raw.metadata.annotations.as_ref().and_then(|all| all.get(ASSURED)?.parse().ok()).unwrap_or_default();
+    let claim = Claim { net, pool: raw.spec.pool.0.clone(), owners, released, assured };
     Ok(StoredClaim { claim, version: version(&raw.metadata) })
 }
 
@@ -107,6 +111,9 @@ pub(crate) fn raw_claim(claim: &Claim, version: Option<&Version>) -> AddressClai
         released: claim.released.map(seconds),
     };
     let mut raw = AddressClaim::new(ClaimName::from(claim.net).as_str(), spec);
+    if claim.assured > 0 {
+        raw.metadata.annotations = Some(BTreeMap::from([(ASSURED.to_owned(), claim.assured.to_string())]));
+    }
     raw.metadata.uid = version.map(|version| version.uid.clone());
     raw.metadata.resource_version = version.map(|version| version.resource_version.clone());
     raw
@@ -189,7 +196,8 @@ mod tests {
         let released: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         for (owners, released) in [(BTreeMap::from([("u".to_owned(), owner)]), None), (BTreeMap::new(), Some(released))]
         {
-            let claim = Claim { net: "2001:db8::7/128".parse().unwrap(), pool: "p".to_owned(), owners, released };
+            let claim =
+                Claim { net: "2001:db8::7/128".parse().unwrap(), pool: "p".to_owned(), owners, released, assured: 2 };
             let stored = StoredClaim { claim: claim.clone(), version: version.clone() };
             assert_eq!(super::claim(&raw_claim(&claim, Some(&version))), Ok(stored));
         }
@@ -202,6 +210,7 @@ mod tests {
             pool: "p".to_owned(),
             owners: BTreeMap::new(),
             released: None,
+            assured: 0,
         };
         let mut raw = raw_claim(&claim, None);
         raw.metadata.name = Some("203.0.113.8".to_owned());

@@ -21,6 +21,9 @@ pub struct Claim {
     pub owners: BTreeMap<Uid, Owner>,
     /// When the last owner gave it up, while it rests.
     pub released: Option<Timestamp>,
+    /// How often a controller made sure of it before it told the address. Counting is what makes that a change, and so ends
+    /// whatever another controller has under way upon the state before.
+    pub assured: u64,
 }
 
 /// One owner of a claim.

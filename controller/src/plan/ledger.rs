@@ -5,8 +5,8 @@
 //! that somebody else made, changed or deleted, and a change of mind while a write was under way all end in another comparison.
 //!
 //! An address is confirmed for an owner when the store has it so and nothing is under way. Only then may it be told to anybody. What
-//! only a watch told may be of yesterday, so before it is told the store is asked once more: the claim is replaced by itself, which
-//! changes nothing and fails if it is not so any longer.
+//! only a watch told may be of yesterday, so before it is told the store is asked once more: the claim is replaced by itself, counted
+//! up by one. That fails if it is not so any longer, and if it succeeds, then a deletion that another controller has under way fails.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -64,7 +64,8 @@ impl Held {
             return None;
         }
         let (pool, owners) = (self.pool.clone(), self.owners.clone());
-        Some(Claim { net: IpNet::from(address), pool, owners, released: self.released })
+        let assured = self.stored.as_ref().map_or(0, |stored| stored.claim.assured.saturating_add(self.verify.into()));
+        Some(Claim { net: IpNet::from(address), pool, owners, released: self.released, assured })
     }
 
     fn is_over(&self) -> bool {
@@ -272,7 +273,7 @@ impl Ledger {
             let write = match (&wanted, &held.stored) {
                 (None, None) => continue,
                 (Some(wanted), None) => Write::CreateClaim(wanted.clone()),
-                (Some(wanted), Some(stored)) if *wanted == stored.claim && !held.verify => continue,
+                (Some(wanted), Some(stored)) if *wanted == stored.claim => continue,
                 (Some(wanted), Some(stored)) => Write::ReplaceClaim(wanted.clone(), stored.version.clone()),
                 (None, Some(stored)) => Write::DeleteClaim(IpNet::from(address), stored.version.clone()),
             };

@@ -14,10 +14,11 @@
 //!
 //! Another controller may be at work on the same objects, or the one before this may still have a write under way. What keeps two
 //! from undoing each other's work: both follow the address that stands in the status, whoever wrote it; a claim that only a watch
-//! told is asked for again before its address is told; and a claim that a living Service does not need is given back at once only
-//! when we have just written another address into its status, else after [`FORMER_GRACE`]. One gap is left, because no two
-//! objects can be written at once: a deletion that is under way for seconds may end a claim that the other has asked for again
-//! meanwhile. Then two Services may tell one address, until either controller hears of it.
+//! told is asked for again before its address is told, and counted up so that a deletion under way upon its former state fails; and a
+//! claim that a living Service does not need is given back at once only when we have just written another address into its
+//! status, else after [`FORMER_GRACE`]. One gap is left, because no two objects can be written at once: a controller whose view is
+//! seconds old may give a claim back between the other's making sure of it and its writing the status. Then two Services may
+//! tell one address, until either controller hears of it. A lease, so that only one controller writes, will close it.
 //!
 //! Inside, three parts keep three things apart: `pools` and `allocator` what there is, `ledger` who has what and whether the
 //! store agrees, `choice` who shall have what. `settle` brings the second in line with the third, one Service at a time.

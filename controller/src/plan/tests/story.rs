@@ -194,7 +194,7 @@ impl Story {
         };
         let net = IpNet::from(address.parse::<IpAddr>().unwrap());
         let owners = BTreeMap::from([(uid.to_owned(), owner)]);
-        let claim = Claim { net, pool: pool.to_owned(), owners, released: None };
+        let claim = Claim { net, pool: pool.to_owned(), owners, released: None, assured: 0 };
         let stored = self.store(claim, None);
         self.events.push_back(Event::ClaimApplied(stored));
     }
