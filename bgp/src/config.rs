@@ -61,6 +61,7 @@ pub struct PeerConfig {
     /// Taken where neither yields one. Without any the family is [withheld](crate::PeerStatus::withheld).
     pub fallback_next_hops: NextHops,
     pub import: ImportPolicy,
+    pub extended_messages: ExtendedMessages,
     /// `None`: not offered, and a lost session takes its routes with it, on both sides.
     pub graceful_restart: Option<GracefulRestart>,
     pub connect: Connect,
@@ -107,6 +108,16 @@ impl Connect {
     pub const fn listens(self) -> bool {
         matches!(self, Self::Passive | Self::Both)
     }
+}
+
+/// Messages of up to 65535 octets instead of 4096 (RFC 8654). Each side says what it takes: this is what we take, and the
+/// peer's OPEN says what it is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ExtendedMessages {
+    #[default]
+    Offered,
+    /// For a peer whose long messages are not to be trusted. It gets none either, because routers expect both or nothing.
+    Withheld,
 }
 
 /// One address for each family.
@@ -189,6 +200,7 @@ impl PeerConfig {
             next_hops: NextHops::default(),
             fallback_next_hops: NextHops::default(),
             import: ImportPolicy::default(),
+            extended_messages: ExtendedMessages::Offered,
             graceful_restart: None,
             connect: Connect::Dial,
             transport: Transport { remote, source: None, source_interface: None, password: None, ttl: Ttl::Default },

@@ -98,13 +98,13 @@ impl Notification {
         })
     }
 
-    /// The whole message.
-    pub(crate) fn encode(&self) -> BytesMut {
+    /// The whole message, no longer than the peer takes.
+    pub(crate) fn encode(&self, max_message: u16) -> BytesMut {
         let mut message = BytesMut::with_capacity(21 + self.data.len());
-        // The data that we send is a quotation of at most one received attribute; if a message does not bear it, the
-        // peer learns the code without it.
+        // The data that we send is a quotation of at most one received message; if a message does not bear it, the peer
+        // learns the code without it.
         let full = NotificationMessage::new(NotificationCode::from_u8(self.code), self.subcode, self.data.clone());
-        if full.encode(&mut message).is_err() {
+        if full.encode_with_limit(&mut message, max_message).is_err() {
             message.clear();
             let bare = NotificationMessage::new(full.code, self.subcode, Bytes::new());
             debug_assert!(bare.encode(&mut message).is_ok(), "21 octets fit into any message");

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use ipnet::IpNet;
+use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 
 use crate::exchange::{Accepted, ConnectionId, Endpoints, Event, Output};
 use crate::notification::Notification;
@@ -152,7 +153,7 @@ impl Speaker {
     pub fn handle_accepted(&mut self, now: Instant, endpoints: Endpoints) -> Accepted {
         let Some(key) = self.peer_for(&endpoints) else {
             // RFC 4486 section 4: a peer that is not configured.
-            return Accepted::Refused(Notification::connection_rejected().encode().to_vec());
+            return Accepted::Refused(Notification::connection_rejected().encode(MAX_MESSAGE_LEN).to_vec());
         };
         let mut accepted = Accepted::Refused(Vec::new());
         let known = self.with_peer(now, &key, |peer, context| accepted = peer.accept(context, endpoints));

@@ -59,6 +59,8 @@ pub struct PeerStatus {
     pub remote_router_id: Option<Ipv4Addr>,
     /// Negotiated; zero means that neither side sends KEEPALIVEs.
     pub hold_time: Option<Duration>,
+    /// The longest UPDATE that the peer takes (RFC 8654), in octets.
+    pub max_message: Option<u16>,
     /// Negotiated.
     pub families: BTreeSet<Family>,
     /// Families whose routes are not announced on this session, because there is no next hop for them: neither

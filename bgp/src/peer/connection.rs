@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 
 use super::open::Negotiated;
 use super::output_buffer::OutputBuffer;
@@ -57,6 +58,11 @@ impl Connection {
 
     pub(super) fn is_established(&self) -> bool {
         self.state == State::Established
+    }
+
+    /// The longest message that the peer takes, as far as is known.
+    pub(super) fn max_message(&self) -> u16 {
+        self.negotiated.as_ref().map_or(MAX_MESSAGE_LEN, |negotiated| negotiated.max_message)
     }
 
     /// RFC 9687 section 4: the greater of 8 minutes and twice the hold time, unless configured.

@@ -32,10 +32,10 @@ impl Peer {
                 if established && error.is_farewell() {
                     // What the peer was told it is to forget first, so what it was told must reach it too.
                     let mut last = self.rib_out.withdraw_all(&self.session.export);
-                    last.extend_from_slice(&notification.encode());
+                    last.extend_from_slice(&notification.encode(connection.max_message()));
                     output.append(&last)
                 } else {
-                    output.finish(&notification.encode())
+                    output.finish(&notification.encode(connection.max_message()))
                 }
             }
             _ => Vec::new(),

@@ -1,15 +1,16 @@
 //! Messages out of a stream of bytes (RFC 4271 sections 4.1 and 6.1).
 
 use bytes::{Bytes, BytesMut};
-use rustbgpd_wire::constants::{HEADER_LEN, MARKER, MARKER_LEN, MAX_MESSAGE_LEN};
+use rustbgpd_wire::constants::{EXTENDED_MAX_MESSAGE_LEN, HEADER_LEN, MARKER, MARKER_LEN, MAX_MESSAGE_LEN};
 
+use crate::ExtendedMessages;
 use crate::notification::HeaderError;
 
 /// Takes the first whole message off the buffer. `None`: more bytes are needed.
 ///
-/// A header is judged as soon as there are 19 octets of it, so a bad one is not waited for, and at most one message of
-/// 4096 octets is ever incomplete.
-pub(crate) fn next_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, HeaderError> {
+/// A header is judged as soon as there are 19 octets of it, so a bad one is not waited for, and at most one message is ever
+/// incomplete: 4096 octets, or 65535 where we have `offered` to take that (RFC 8654 section 4).
+pub(crate) fn next_message(buffer: &mut BytesMut, offered: ExtendedMessages) -> Result<Option<Bytes>, HeaderError> {
     let Some(header) = buffer.get(..HEADER_LEN) else {
         return Ok(None);
     };
@@ -18,7 +19,12 @@ pub(crate) fn next_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, Heade
     }
     let length = u16::from_be_bytes([header[16], header[17]]);
     let kind = header[18];
-    if !(19..=MAX_MESSAGE_LEN).contains(&length) {
+    // RFC 8654 section 4: OPEN and KEEPALIVE stay as they were.
+    let longest = match (offered, kind) {
+        (ExtendedMessages::Withheld, _) | (_, 1 | 4) => MAX_MESSAGE_LEN,
+        (ExtendedMessages::Offered, _) => EXTENDED_MAX_MESSAGE_LEN,
+    };
+    if !(19..=longest).contains(&length) {
         return Err(HeaderError::Length(length));
     }
     // Section 6.1: the shortest OPEN, UPDATE and NOTIFICATION, the only KEEPALIVE; RFC 2918 section 3 for ROUTE-REFRESH,
@@ -75,8 +81,34 @@ mod tests {
         ];
         for (name, bytes, expected) in cases {
             let mut buffer = BytesMut::from(bytes.as_slice());
-            assert_eq!(next_message(&mut buffer).map(|message| message.map(|m| m.len())), expected, "{name}");
+            let message = next_message(&mut buffer, ExtendedMessages::Withheld);
+            assert_eq!(message.map(|message| message.map(|m| m.len())), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn long_messages_are_waited_for_where_they_were_offered() {
+        let cases = [
+            ("open", 1, Err(HeaderError::Length(4097))),
+            ("update", 2, Ok(None)),
+            ("notification", 3, Ok(None)),
+            ("keepalive", 4, Err(HeaderError::Length(4097))),
+            ("refresh", 5, Ok(None)),
+            ("type 6", 6, Err(HeaderError::Type(6))),
+        ];
+        for (name, kind, expected) in cases {
+            let take = |length, offered| {
+                let message = next_message(&mut BytesMut::from(header(length, kind).as_slice()), offered);
+                message.map(|message| message.map(|m| m.len()))
+            };
+            assert_eq!(take(4097, ExtendedMessages::Offered), expected, "{name}");
+            assert_eq!(take(4097, ExtendedMessages::Withheld), Err(HeaderError::Length(4097)), "{name}");
+            assert_eq!(take(65535, ExtendedMessages::Offered).is_ok(), expected.is_ok(), "{name}");
+        }
+        let mut whole = BytesMut::from(header(65535, 2).as_slice());
+        whole.resize(65535 + 19, 0);
+        let message = next_message(&mut whole, ExtendedMessages::Offered).unwrap();
+        assert_eq!((message.map(|message| message.len()), whole.len()), (Some(65535), 19));
     }
 
     #[test]
@@ -87,7 +119,7 @@ mod tests {
             let mut lengths = Vec::new();
             for piece in stream.chunks(size) {
                 buffer.extend_from_slice(piece);
-                while let Some(message) = next_message(&mut buffer).unwrap() {
+                while let Some(message) = next_message(&mut buffer, ExtendedMessages::Offered).unwrap() {
                     lengths.push(message.len());
                 }
             }

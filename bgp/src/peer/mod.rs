@@ -25,6 +25,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rustbgpd_wire::UpdateMessage;
+use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 use tracing::{debug, info};
 
 use self::backoff::Backoff;
@@ -216,7 +217,7 @@ impl Peer {
 
     /// A connection came in from this peer's address.
     pub(crate) fn accept(&mut self, context: &mut Context<'_>, endpoints: Endpoints) -> Accepted {
-        let refuse = |notification: Notification| Accepted::Refused(notification.encode().to_vec());
+        let refuse = |notification: Notification| Accepted::Refused(notification.encode(MAX_MESSAGE_LEN).to_vec());
         if self.stopped || !self.config.connect.listens() {
             return refuse(Notification::connection_rejected());
         }

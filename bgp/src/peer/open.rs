@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustbgpd_wire::constants::{EXTENDED_MAX_MESSAGE_LEN, MAX_MESSAGE_LEN};
 use rustbgpd_wire::{Capability, DecodeError, GracefulRestartFamily, OpenMessage, Safi};
 
 use crate::error::{FamilyList, OpenError};
-use crate::{Asn, Family, PeerAsn, PeerConfig};
+use crate::{Asn, ExtendedMessages, Family, PeerAsn, PeerConfig};
 
 /// What both sides agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) struct Negotiated {
     pub(crate) route_refresh: bool,
     /// The peer says where its answers to those begin and end, and understands it when we do (RFC 7313).
     pub(crate) enhanced_refresh: bool,
+    /// The longest message that the peer takes, but for OPEN and KEEPALIVE (RFC 8654).
+    pub(crate) max_message: u16,
     /// Both sides have the capability (RFC 4724).
     pub(crate) graceful_restart: Option<PeerRestart>,
 }
@@ -58,6 +61,9 @@ pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut 
         .collect();
     capabilities.push(Capability::RouteRefresh);
     capabilities.push(Capability::EnhancedRouteRefresh);
+    if config.extended_messages == ExtendedMessages::Offered {
+        capabilities.push(Capability::ExtendedMessage);
+    }
     capabilities.push(Capability::FourOctetAs { asn: config.local_asn.0 });
     if let Some(restart) = &config.graceful_restart {
         let family = |family: &Family| GracefulRestartFamily {
@@ -81,7 +87,7 @@ pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut 
     };
     let mut message = BytesMut::with_capacity(open.encoded_len());
     let encoded = open.encode(&mut message);
-    debug_assert!(encoded.is_ok(), "six capabilities fit into an OPEN");
+    debug_assert!(encoded.is_ok(), "seven capabilities fit into an OPEN");
     message
 }
 
@@ -140,6 +146,7 @@ pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negot
         internal,
         hold_time,
         keepalive: config.keepalive.filter(|keepalive| !keepalive.is_zero()).map_or(third, |own| own.min(third)),
+        max_message: max_message(open, config),
         graceful_restart: peer_restart(open, config, &families),
         families,
         four_octet_asn,
@@ -164,6 +171,16 @@ fn offered_families(open: &OpenMessage) -> BTreeSet<Family> {
         }
     }
     if multiprotocol { families } else { BTreeSet::from([Family::Ipv4Unicast]) }
+}
+
+/// RFC 8654 section 4: a long message may be sent to those who say that they take it.
+fn max_message(open: &OpenMessage, config: &PeerConfig) -> u16 {
+    match config.extended_messages {
+        ExtendedMessages::Offered if open.capabilities.contains(&Capability::ExtendedMessage) => {
+            EXTENDED_MAX_MESSAGE_LEN
+        }
+        ExtendedMessages::Offered | ExtendedMessages::Withheld => MAX_MESSAGE_LEN,
+    }
 }
 
 /// RFC 4724 section 3. Of several such capabilities the last counts, and a family that is not negotiated does not.

@@ -14,7 +14,8 @@ pub(crate) struct OutputBuffer {
 
 /// Below this the buffer is filled again.
 const LOW: usize = 4 * 1024;
-/// And up to this: what a socket takes at once, and so what a peer that does not read costs.
+/// And up to this, by whole messages: what a socket takes at once. So a peer that does not read costs this and one message,
+/// which has at most as many octets again (RFC 8654).
 const HIGH: usize = 64 * 1024;
 
 impl OutputBuffer {

@@ -1,7 +1,7 @@
 //! Bytes from the peer into inputs of the state machine.
 
 use bytes::Bytes;
-use rustbgpd_wire::constants::{HEADER_LEN, MAX_MESSAGE_LEN};
+use rustbgpd_wire::constants::{EXTENDED_MAX_MESSAGE_LEN, HEADER_LEN};
 use rustbgpd_wire::notification::route_refresh_subcode;
 use rustbgpd_wire::{Afi, Message, NotificationCode, RouteRefreshMessage, RouteRefreshSubtype, Safi, decode_message};
 
@@ -19,11 +19,12 @@ impl Peer {
         if let Some(connection) = self.connection(id) {
             connection.input.extend_from_slice(bytes);
         }
+        let offered = self.config.extended_messages;
         // A message may end the connection, so it is looked up for each.
         while let Some(connection) = self.connection(id)
             && connection.state != State::Connect
         {
-            match next_message(&mut connection.input) {
+            match next_message(&mut connection.input, offered) {
                 Ok(None) => break,
                 Ok(Some(message)) => {
                     self.messages_in += 1;
@@ -40,7 +41,7 @@ impl Peer {
     fn interpret(&self, message: Bytes) -> Input {
         let mut unread = message.clone();
         let kind = message[18];
-        match decode_message(&mut unread, MAX_MESSAGE_LEN) {
+        match decode_message(&mut unread, EXTENDED_MAX_MESSAGE_LEN) {
             Ok(Message::Open(open)) => match negotiate(&open, &self.config) {
                 Ok(negotiated) => Input::Open(negotiated),
                 Err(error) => Input::Failed(Event::OpenInvalid, error.into()),

@@ -66,7 +66,7 @@ impl Peer {
                 internal: negotiated.internal,
                 four_octet_asn: negotiated.four_octet_asn,
                 next_hops,
-                max_message: MAX_MESSAGE_LEN,
+                max_message: negotiated.max_message,
             },
             ..SessionCounters::default()
         };
@@ -234,7 +234,7 @@ impl Peer {
         }
     }
 
-    /// One UPDATE at a time may take the table over the limit, by what fits into 4096 octets.
+    /// One UPDATE at a time may take the table over the limit, by what fits into its octets.
     fn check_max_prefixes(&mut self, context: &mut Context<'_>, id: ConnectionId, family: Family) {
         if let Some(limit) = self.config.import.max_prefixes
             // A peer that is back after a restart may have other routes than before.
@@ -307,6 +307,7 @@ impl Peer {
             remote_asn: negotiated.map(|negotiated| negotiated.peer_asn),
             remote_router_id: negotiated.map(|negotiated| negotiated.peer_router_id),
             hold_time: negotiated.map(|negotiated| negotiated.hold_time),
+            max_message: negotiated.map(|negotiated| negotiated.max_message),
             families,
             withheld,
             prefixes_wanted: self.rib_out.wanted(),

@@ -152,7 +152,7 @@ impl Outcome {
             self.worst = Some(disposition);
             self.to_blame = type_code;
         }
-        // A message of 4096 octets can hold a thousand malformed attributes; the first few tell what is going on.
+        // A message can hold thousands of malformed attributes; the first few tell what is going on.
         if self.details.len() < 4 {
             self.details.push(detail());
         }

@@ -26,7 +26,7 @@ pub(crate) struct Export {
     /// Whether both sides have four-octet AS numbers (RFC 6793).
     pub(crate) four_octet_asn: bool,
     pub(crate) next_hops: NextHops,
-    /// The largest message that may be sent: 4096 octets.
+    /// The largest message that may be sent: 4096 octets, or 65535 (RFC 8654).
     pub(crate) max_message: u16,
 }
 

@@ -102,6 +102,8 @@ pub(crate) struct Script {
     pub(crate) events: Vec<Event>,
     /// Whether the socket takes bytes.
     pub(crate) reading: bool,
+    /// The longest message that the peer has said it takes.
+    limit: u16,
     inbox: BytesMut,
 }
 
@@ -121,6 +123,7 @@ impl Script {
             dials: Vec::new(),
             events: Vec::new(),
             reading: true,
+            limit: 4096,
             inbox: BytesMut::new(),
         };
         script.speaker.set_peer(script.now, key(), config).unwrap();
@@ -140,6 +143,7 @@ impl Script {
     }
 
     pub(crate) fn establish(&mut self, open: OpenMessage) {
+        self.limit = if open.capabilities.contains(&Capability::ExtendedMessage) { 65535 } else { 4096 };
         self.send(&encode(&Message::Open(open)));
         self.send(&encode(&Message::Keepalive));
         assert!(matches!(self.read().as_slice(), [Message::Open(_), Message::Keepalive, ..]));
@@ -194,9 +198,9 @@ impl Script {
     /// Every message since the last time.
     pub(crate) fn read(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
-        while let Some(length) = peek_message_length(&self.inbox, 4096).expect("what we emit has a header") {
+        while let Some(length) = peek_message_length(&self.inbox, self.limit).expect("what we emit has a header") {
             let mut message = self.inbox.split_to(usize::from(length)).freeze();
-            messages.push(decode_message(&mut message, 4096).expect("what we emit can be decoded"));
+            messages.push(decode_message(&mut message, self.limit).expect("what we emit can be decoded"));
         }
         assert!(self.inbox.is_empty(), "half a message was left");
         messages

@@ -27,12 +27,15 @@ fn peer_open() -> OpenMessage {
 #[test]
 fn golden_open_and_a_second_decoder() {
     let message = encode_open(&config(), RestartState::Running);
-    let expected: [u8; 37] = [
-        0, 53, 1, 4, 0xfb, 0xf4, 0, 90, 10, 0, 0, 1, 24, // AS 64500, 90 s, 10.0.0.1
-        2, 22, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // both families
-        2, 0, 70, 0, 65, 4, 0, 0, 0xfb, 0xf4, // route refresh, enhanced, four-octet AS
+    let expected: [u8; 39] = [
+        0, 55, 1, 4, 0xfb, 0xf4, 0, 90, 10, 0, 0, 1, 26, // AS 64500, 90 s, 10.0.0.1
+        2, 24, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // both families
+        2, 0, 70, 0, 6, 0, 65, 4, 0, 0, 0xfb, 0xf4, // route refresh, enhanced, extended messages, four-octet AS
     ];
     assert_eq!(message[16..], expected);
+
+    let withheld = PeerConfig { extended_messages: ExtendedMessages::Withheld, ..config() };
+    assert_eq!(encode_open(&withheld, RestartState::Running)[43..], [2, 0, 70, 0, 65, 4, 0, 0, 0xfb, 0xf4]);
 
     let mut large = config();
     large.local_asn = Asn(4_200_000_000);
@@ -45,6 +48,7 @@ fn golden_open_and_a_second_decoder() {
         OpenCapability::RouteRefresh,
         // Younger than the other decoder.
         OpenCapability::Unknown { cap_code: 70, cap_length: 0, value: Vec::new() },
+        OpenCapability::Unknown { cap_code: 6, cap_length: 0, value: Vec::new() },
         OpenCapability::FourByteASN(4_200_000_000),
     ];
     assert_eq!(format!("{capabilities:?}"), format!("{expected:?}"));
@@ -97,6 +101,23 @@ fn graceful_restart_is_offered_and_agreed_on() {
     assert_eq!(agreed(Some(true), vec![offer(false, vec![])]), restart(false, &[]), "it only helps");
     let twice = vec![offer(true, vec![]), offer(false, vec![entry(Afi::Ipv4, false)])];
     assert_eq!(agreed(Some(true), twice), restart(false, &[(Family::Ipv4Unicast, false)]), "the last one counts");
+}
+
+#[test]
+fn long_messages_go_to_those_who_take_them() {
+    let cases = [
+        ("both", ExtendedMessages::Offered, true, 65535),
+        ("we alone", ExtendedMessages::Offered, false, 4096),
+        ("the peer alone", ExtendedMessages::Withheld, true, 4096),
+    ];
+    for (name, extended_messages, offered, expected) in cases {
+        let mut open = peer_open();
+        if offered {
+            open.capabilities.push(Capability::ExtendedMessage);
+        }
+        let config = PeerConfig { extended_messages, ..config() };
+        assert_eq!(negotiate(&open, &config).unwrap().max_message, expected, "{name}");
+    }
 }
 
 #[test]

@@ -135,8 +135,8 @@ fn a_peer_with_two_octet_asns_gets_as_trans_and_as4_path() {
 /// Every prefix is sent once, in messages that are as full as they can be and never too large.
 #[test]
 fn messages_are_filled_and_never_overfilled() {
-    let many = |family: Family| -> BTreeSet<IpNet> {
-        (0..5000u32)
+    let many = |family: Family, count: u32| -> BTreeSet<IpNet> {
+        (0..count)
             .map(|index| match family {
                 Family::Ipv4Unicast => IpNet::new(IpAddr::V4((0x0a00_0000 + (index << 8)).into()), 24).unwrap(),
                 Family::Ipv6Unicast => {
@@ -150,33 +150,38 @@ fn messages_are_filled_and_never_overfilled() {
         prepend: 255,
         ..RouteAttributes::default()
     };
-    for family in Family::ALL {
+    // The limit, with as many prefixes as need more than one message of it.
+    let sizes: [(u16, u32, &[u32]); 2] = [(4096, 3000, &[0, 62, 63, 64, 200, 500]), (65535, 17_000, &[200])];
+    let cases = sizes.into_iter().flat_map(|size| Family::ALL.map(|family| (family, size)));
+    for (family, (max_message, count, numbers_of_communities)) in cases {
+        let prefixes = many(family, count);
+        let export = Export { max_message, ..export(false, true) };
+        let limit = usize::from(max_message);
         let longest = if family == Family::Ipv4Unicast { 4 } else { 9 };
-        for communities in [0, 62, 63, 64, 200, 500] {
+        for &communities in numbers_of_communities {
             let attributes = attributes(communities);
-            let mut left = many(family);
+            let mut left = prefixes.clone();
             let mut seen = Vec::new();
             while !left.is_empty() {
-                let (message, count) =
-                    encode_announcements(family, &attributes, left.iter(), &export(false, true)).unwrap();
-                assert!(message.len() <= 4096, "{} octets", message.len());
+                let (message, count) = encode_announcements(family, &attributes, left.iter(), &export).unwrap();
+                assert!(message.len() <= limit, "{} octets", message.len());
                 seen.extend(read_update(&message, true).announced);
                 for _ in 0..count {
                     left.pop_first();
                 }
-                let spare = 4096 - message.len();
+                let spare = limit - message.len();
                 assert!(
                     left.is_empty() || spare < longest + 1,
                     "{communities} communities leave {spare} octets unused"
                 );
             }
-            let expected: Vec<String> = many(family).iter().map(ToString::to_string).collect();
+            let expected: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
             assert_eq!(seen, expected, "{family} with {communities} communities");
         }
-        let mut left = many(family);
+        let mut left = prefixes.clone();
         while !left.is_empty() {
-            let (message, count) = encode_withdrawals(family, left.iter(), &export(false, true));
-            assert!(message.len() <= 4096 && count > 0);
+            let (message, count) = encode_withdrawals(family, left.iter(), &export);
+            assert!(message.len() <= limit && count > 0);
             assert_eq!(read_update(&message, true).withdrawn.len(), count);
             for _ in 0..count {
                 left.pop_first();
@@ -192,5 +197,8 @@ fn attributes_without_room_for_a_prefix_are_an_error() {
         let list = prefixes(if family == Family::Ipv4Unicast { &["10.0.0.0/8"] } else { &["2001:db8::/32"] });
         let error = encode_announcements(family, &attributes, list.iter(), &export(false, true)).unwrap_err();
         assert!(matches!(error, TooLarge::Attributes { .. }), "{error}");
+        let extended = Export { max_message: 65535, ..export(false, true) };
+        let (message, count) = encode_announcements(family, &attributes, list.iter(), &extended).unwrap();
+        assert_eq!((message.len() > 4096, count, read_update(&message, true).announced.len()), (true, 1, 1));
     }
 }
