@@ -14,7 +14,7 @@ use roadstead_api::kubernetes::{EndpointSlice, Node, Secret, Service};
 use roadstead_api::store::{Event, Kind, Object, ObjectKey, Watch};
 use roadstead_bgp::{PeerConfig, PeerKey};
 
-use crate::intent::{ClaimView, EndpointState, Intent, ServiceView, SliceEndpoints};
+use crate::intent::{ClaimView, EndpointState, Intent, ServiceView, SliceEndpoints, SliceFamily};
 use crate::node::LocalNode;
 use crate::session::{Redirect, Refusal, Surroundings};
 
@@ -263,7 +263,9 @@ impl Picture {
                 let c = endpoint.conditions;
                 (endpoint.node_name.as_deref(), EndpointState::from_conditions(c.ready, c.serving, c.terminating))
             });
-            self.intent.set_slice(service, &slice, Some(SliceEndpoints::count(endpoints, &self.viewpoint.node)));
+            let family = SliceFamily::from_address_type(raw.address_type.as_deref());
+            let counts = SliceEndpoints::count(family, endpoints, &self.viewpoint.node);
+            self.intent.set_slice(service, &slice, Some(counts));
         }
     }
 }

@@ -2,8 +2,13 @@
 //!
 //! An endpoint counts when it is ready (absent means true) and not terminating. Where none counts anywhere, those that still serve
 //! while they terminate do, as in kube-proxy: during a rollout of a single replica packets still have a place to go.
+//!
+//! Each address family is judged for itself: kube-proxy sends what comes to an IPv6 address to IPv6 endpoints alone, and the slices of a
+//! dual-stack Service are of one family each. The cluster makes a slice of each family of a Service, an empty one if need be; where
+//! slices are written by hand and there is none of an address's family, those that there are speak for it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use roadstead_api::checked::TrafficPolicy;
 
@@ -30,9 +35,37 @@ impl EndpointState {
     }
 }
 
+/// The address family of a slice's endpoints (`discovery.k8s.io/v1`, `addressType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SliceFamily {
+    /// `IPv4`.
+    Ipv4,
+    /// `IPv6`.
+    Ipv6,
+}
+
+impl SliceFamily {
+    /// The family that a slice names; `None` where it names neither, as `FQDN`.
+    pub fn from_address_type(address_type: Option<&str>) -> Option<Self> {
+        match address_type {
+            Some("IPv4") => Some(Self::Ipv4),
+            Some("IPv6") => Some(Self::Ipv6),
+            _ => None,
+        }
+    }
+
+    fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+}
+
 /// How many endpoints of one slice are in which state, here and anywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SliceEndpoints {
+    family: Option<SliceFamily>,
     ready_here: u32,
     ready_anywhere: u32,
     draining_here: u32,
@@ -41,8 +74,12 @@ pub struct SliceEndpoints {
 
 impl SliceEndpoints {
     /// Counts endpoints, each with its node, as seen from one node.
-    pub fn count<'a>(endpoints: impl IntoIterator<Item = (Option<&'a str>, EndpointState)>, this_node: &str) -> Self {
-        let mut counts = Self::default();
+    pub fn count<'a>(
+        family: Option<SliceFamily>,
+        endpoints: impl IntoIterator<Item = (Option<&'a str>, EndpointState)>,
+        this_node: &str,
+    ) -> Self {
+        let mut counts = Self { family, ..Self::default() };
         for (node, state) in endpoints {
             let here = u32::from(node == Some(this_node));
             match state {
@@ -77,21 +114,52 @@ impl ServiceEndpoints {
         self.0.is_empty()
     }
 
-    /// Whether endpoints count anywhere, and here.
-    pub(super) fn summary(&self) -> (bool, bool) {
-        let any = |count: fn(&SliceEndpoints) -> u32| self.0.values().any(|slice| count(slice) > 0);
-        if any(|slice| slice.ready_anywhere) {
-            (true, any(|slice| slice.ready_here))
-        } else {
-            (any(|slice| slice.draining_anywhere), any(|slice| slice.draining_here))
-        }
+    /// Where endpoints count, for the addresses of each family.
+    pub(super) fn summary(&self) -> Summary {
+        Summary { ipv4: self.presence(SliceFamily::Ipv4), ipv6: self.presence(SliceFamily::Ipv6) }
     }
 
-    pub(super) fn may_announce(&self, policy: TrafficPolicy) -> bool {
-        let (anywhere, here) = self.summary();
+    fn presence(&self, family: SliceFamily) -> Presence {
+        let has_own = self.0.values().any(|slice| slice.family == Some(family));
+        let any = |count: fn(&SliceEndpoints) -> u32| {
+            self.0.values().any(|slice| (!has_own || slice.family == Some(family)) && count(slice) > 0)
+        };
+        if any(|slice| slice.ready_anywhere) {
+            Presence { anywhere: true, here: any(|slice| slice.ready_here) }
+        } else {
+            Presence { anywhere: any(|slice| slice.draining_anywhere), here: any(|slice| slice.draining_here) }
+        }
+    }
+}
+
+/// Where a Service has endpoints that count, for the addresses of each family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Summary {
+    ipv4: Presence,
+    ipv6: Presence,
+}
+
+impl Summary {
+    pub(super) fn of(self, address: IpAddr) -> Presence {
+        match SliceFamily::of(address) {
+            SliceFamily::Ipv4 => self.ipv4,
+            SliceFamily::Ipv6 => self.ipv6,
+        }
+    }
+}
+
+/// Where endpoints count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Presence {
+    pub(super) anywhere: bool,
+    pub(super) here: bool,
+}
+
+impl Presence {
+    pub(super) fn may_announce(self, policy: TrafficPolicy) -> bool {
         match policy {
-            TrafficPolicy::Cluster => anywhere,
-            TrafficPolicy::Local => here,
+            TrafficPolicy::Cluster => self.anywhere,
+            TrafficPolicy::Local => self.here,
         }
     }
 }

@@ -33,7 +33,7 @@ use ipnet::IpNet;
 use roadstead_api::checked::{Advertisement, Labels, ServiceKey, TrafficPolicy};
 use roadstead_bgp::{PeerKey, RouteAttributes, RouteChange};
 
-pub use endpoints::{EndpointState, SliceEndpoints};
+pub use endpoints::{EndpointState, SliceEndpoints, SliceFamily};
 pub use silence::Silence;
 
 use endpoints::ServiceEndpoints;
@@ -268,11 +268,13 @@ impl Intent {
 
     fn wanted(&self, state: &ServiceState) -> Vec<(String, IpNet)> {
         let (Some(view), Some(node)) = (&state.view, &self.node) else { return Vec::new() };
-        if !node.may_announce || !state.endpoints.may_announce(view.traffic_policy) {
+        if !node.may_announce {
             return Vec::new();
         }
+        let endpoints = state.endpoints.summary();
         let mut wanted = Vec::new();
-        for address in &view.addresses {
+        for address in view.addresses.iter().filter(|address| endpoints.of(**address).may_announce(view.traffic_policy))
+        {
             let Some(claim) = self.claims.get(address).filter(|claim| claim.owners.contains(&view.uid)) else {
                 continue;
             };

@@ -48,7 +48,9 @@ impl Intent {
         if state.contributes.iter().any(told) {
             return None;
         }
-        let (anywhere, here) = state.endpoints.summary();
+        let endpoints = state.endpoints.summary();
+        let anywhere = view.addresses.iter().any(|address| endpoints.of(*address).anywhere);
+        let here = view.addresses.iter().any(|address| endpoints.of(*address).here);
         let claimed = |claim: &ClaimView| claim.owners.contains(&view.uid);
         Some(if self.peers.is_empty() {
             Silence::NoPeer

@@ -48,8 +48,19 @@ impl Story {
     }
 
     fn slice(&mut self, service: &str, slice: &str, endpoints: &[(&str, EndpointState)]) {
+        self.slice_of(service, slice, Some("IPv4"), endpoints);
+    }
+
+    fn slice_of(
+        &mut self,
+        service: &str,
+        slice: &str,
+        address_type: Option<&str>,
+        endpoints: &[(&str, EndpointState)],
+    ) {
+        let family = SliceFamily::from_address_type(address_type);
         let endpoints = endpoints.iter().map(|(node, state)| (Some(*node), *state));
-        self.intent.set_slice(key(service), slice, Some(SliceEndpoints::count(endpoints, "here")));
+        self.intent.set_slice(key(service), slice, Some(SliceEndpoints::count(family, endpoints, "here")));
     }
 
     /// Applies the changes and compares all that `tor-a` knows with the expectation.
@@ -97,6 +108,27 @@ use EndpointState::{Down, Draining, Ready};
 use TrafficPolicy::{Cluster, Local};
 
 const A: (&str, &str) = ("203.0.113.7/32", "64500:1");
+
+#[test]
+fn each_family_is_judged_by_its_own_slices_where_there_are_any() {
+    let mut story = Story::new();
+    story.service("a", Local, &["203.0.113.7", "2001:db8::7"]);
+    story.claim("203.0.113.7", &["a"]);
+    story.claim("2001:db8::7", &["a"]);
+    let (ipv4, ipv6) = (("203.0.113.7/32", "64500:1"), ("2001:db8::7/128", "64500:1"));
+    story.slice_of("a", "a-4", Some("IPv4"), &[("here", Ready)]);
+    story.expect("slices of one family only, as written by hand, speak for both", &[ipv6, ipv4]);
+    story.slice_of("a", "a-6", Some("IPv6"), &[]);
+    story.expect("the cluster made an empty slice: nobody would take packets there", &[ipv4]);
+    story.slice_of("a", "a-6", Some("IPv6"), &[("here", Ready)]);
+    story.expect("both", &[ipv6, ipv4]);
+    story.slice_of("a", "a-4", Some("IPv4"), &[("here", Down)]);
+    story.expect("IPv4 not ready, IPv6 ready", &[ipv6]);
+    story.slice_of("a", "a-4", Some("IPv4"), &[("elsewhere", Ready)]);
+    story.expect("IPv4 ready elsewhere, under policy Local", &[ipv6]);
+    story.slice_of("a", "a-6", Some("IPv6"), &[("here", Draining)]);
+    story.expect("a family drains for itself", &[ipv6]);
+}
 
 #[test]
 fn an_address_is_announced_while_service_claim_and_endpoint_are_there() {
