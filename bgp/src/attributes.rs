@@ -38,6 +38,7 @@ pub(crate) struct PathAttributes {
     pub(crate) local_preference: Option<u32>,
     pub(crate) communities: Vec<Community>,
     pub(crate) large_communities: Vec<LargeCommunity>,
+    pub(crate) only_to_customer: Option<Asn>,
 }
 
 /// An AS_PATH, neighbour first. AS_SETs do not occur: RFC 9774 has them treated as a withdrawal.
@@ -75,4 +76,6 @@ pub struct LearnedPath {
     pub local_preference: Option<u32>,
     pub communities: Vec<Community>,
     pub large_communities: Vec<LargeCommunity>,
+    /// Who has marked the route to go down to customers only (RFC 9234); ourselves in the peer's name, where our role says so.
+    pub only_to_customer: Option<Asn>,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::ConfigError;
-use crate::{Asn, Family, GracefulRestart, ImportPolicy};
+use crate::{Asn, Family, GracefulRestart, ImportPolicy, Role, RoleStrictness};
 
 /// The name of a session. Sessions are keyed by name and not by address, so that an address can be changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +62,10 @@ pub struct PeerConfig {
     pub fallback_next_hops: NextHops,
     pub import: ImportPolicy,
     pub extended_messages: ExtendedMessages,
+    /// Ours, towards this peer; external sessions only. `None`: nothing is said of roles, and nothing marked or refused for
+    /// them.
+    pub role: Option<Role>,
+    pub role_strictness: RoleStrictness,
     /// `None`: not offered, and a lost session takes its routes with it, on both sides.
     pub graceful_restart: Option<GracefulRestart>,
     pub connect: Connect,
@@ -201,6 +205,8 @@ impl PeerConfig {
             fallback_next_hops: NextHops::default(),
             import: ImportPolicy::default(),
             extended_messages: ExtendedMessages::Offered,
+            role: None,
+            role_strictness: RoleStrictness::Lenient,
             graceful_restart: None,
             connect: Connect::Dial,
             transport: Transport { remote, source: None, source_interface: None, password: None, ttl: Ttl::Default },
@@ -253,6 +259,12 @@ impl PeerConfig {
             && (given.subsec_nanos() != 0 || given.is_zero() || given > GracefulRestart::LONGEST)
         {
             return Err(ConfigError::RestartTime { given });
+        }
+        // RFC 9234 section 4: roles are between autonomous systems.
+        if let Some(given) = self.role
+            && self.is_internal()
+        {
+            return Err(ConfigError::InternalRole { given });
         }
         if self.families.is_empty() {
             return Err(ConfigError::NoFamilies);
@@ -314,7 +326,7 @@ mod tests {
         fn restart(seconds: f64) -> Option<GracefulRestart> {
             Some(GracefulRestart::new(Duration::from_secs_f64(seconds)))
         }
-        let cases: [(&str, fn(&mut PeerConfig), &str); 12] = [
+        let cases: [(&str, fn(&mut PeerConfig), &str); 13] = [
             ("as 0", |c| c.local_asn = Asn(0), "localASN 0 is reserved"),
             ("as trans", |c| c.peer_asn = PeerAsn::Exactly(Asn(23456)), "peerASN 23456 is reserved"),
             ("router id", |c| c.router_id = Ipv4Addr::UNSPECIFIED, "router ID 0.0.0.0"),
@@ -323,6 +335,7 @@ mod tests {
             ("restart 0", |c| c.graceful_restart = restart(0.0), "restart time 0ns"),
             ("restart 1.5", |c| c.graceful_restart = restart(1.5), "restart time 1.5s"),
             ("restart 4096", |c| c.graceful_restart = restart(4096.0), "restart time 4096s"),
+            ("role", |c| (c.role, c.peer_asn) = (Some(Role::Customer), PeerAsn::Internal), "role Customer"),
             ("families", |c| c.families.clear(), "no address family"),
             ("password", |c| c.transport.password = Some(Password::new("x".repeat(81))), "81 octets"),
             ("hops", |c| c.transport.ttl = Ttl::Security { hops: 0 }, "1 to 255"),

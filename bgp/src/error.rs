@@ -10,7 +10,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::notification::Notification;
-use crate::{Asn, Family, PeerKey, PrefixRule};
+use crate::{Asn, Family, PeerKey, PrefixRule, Role};
 
 /// Text that does not say what it should.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -40,6 +40,8 @@ pub enum ConfigError {
     ConnectRetry { given: Duration },
     #[error("graceful restart time {given:?} is not allowed: 1 s to 4095 s in whole seconds")]
     RestartTime { given: Duration },
+    #[error("role {given} is not allowed on an internal session: roles are between autonomous systems")]
+    InternalRole { given: Role },
     #[error("no address family is enabled: at least one of IPv4 and IPv6 unicast")]
     NoFamilies,
     #[error("the password has {given} octets: TCP MD5 takes 1 to 80")]
@@ -82,6 +84,10 @@ pub enum OpenError {
     OptionalParameter { given: u8 },
     #[error("no address family in common: peer has {given}, we have {ours}")]
     NoCommonFamily { given: FamilyList, ours: FamilyList },
+    #[error("peer says it is {given} to us in its OPEN; our role is {ours}, so it must be {}", .ours.counterpart())]
+    RoleMismatch { ours: Role, given: String },
+    #[error("peer says nothing of its role in its OPEN; our role is {ours} and strict, so it must say {}", .ours.counterpart())]
+    NoRole { ours: Role },
     #[error("peer's OPEN is malformed: {detail}")]
     Malformed { detail: String },
 }

@@ -22,7 +22,7 @@
 //! RFC 4271 (BGP-4), 4760 and 2545 (IPv4 and IPv6 unicast), 5492 and 9072 (capabilities, long OPENs), 6793 (four-octet AS
 //! numbers, also towards those who lack them), 7606 and 7607 (malformed UPDATEs), 1997 and 8092 (communities), 2918 and
 //! 7313 (route refresh), 4486, 6608, 9003 (codes and texts of closing), 6286 (identifiers), 8212 (nothing in or out by
-//! default), 8654 (messages of up to 65535 octets), 9687 (send hold timer), 4724 and 8538 (graceful restart, ours and the peer's; [`GracefulRestart`]); in the
+//! default), 8654 (messages of up to 65535 octets), 9687 (send hold timer), 4724 and 8538 (graceful restart, ours and the peer's; [`GracefulRestart`]), 9234 (roles; [`Role`]); in the
 //! driver 2385 (TCP MD5) and 5082 (GTSM).
 //!
 //! # What it deliberately does not do
@@ -46,6 +46,7 @@ mod policy;
 mod random;
 mod refusal;
 mod rib;
+mod role;
 mod speaker;
 mod status;
 mod update;
@@ -66,5 +67,6 @@ pub use notification::Notification;
 pub use policy::{ImportPolicy, Martians, PrefixRule, RefusalReason};
 pub use refusal::{MalformedOutcome, MalformedUpdate, Refusal};
 pub use rib::RouteChange;
+pub use role::{Role, RoleStrictness};
 pub use speaker::Speaker;
 pub use status::{PeerStatus, SessionState};

@@ -126,6 +126,11 @@ impl Notification {
             (2, open_subcode::UNACCEPTABLE_HOLD_TIME) => {
                 format!("peer refused our OPEN: unacceptable hold time {codes}; check holdSeconds")
             }
+            (2, open_subcode::ROLE_MISMATCH) => {
+                format!(
+                    "peer refused our OPEN: role mismatch {codes}; check role here and there (RFC 9234 section 4.2)"
+                )
+            }
             (2, _) => format!("peer refused our OPEN: {self}"),
             (6, cease_subcode::CONNECTION_REJECTED) => {
                 format!("peer rejected the connection {codes}; is a session with our address configured there?")
@@ -187,6 +192,7 @@ fn open_notification(error: &OpenError) -> Notification {
             };
             (open_subcode::UNSUPPORTED_CAPABILITY, ours.0.iter().flat_map(capability).collect())
         }
+        OpenError::RoleMismatch { .. } | OpenError::NoRole { .. } => (open_subcode::ROLE_MISMATCH, Vec::new()),
         OpenError::Malformed { .. } => (0, Vec::new()),
     };
     Notification::new(NotificationCode::OpenMessage, subcode, data)

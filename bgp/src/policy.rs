@@ -80,6 +80,8 @@ pub enum RefusalReason {
     InvalidNextHop,
     /// The next hop is our own address on this session (RFC 4271 section 6.3).
     NextHopIsOurs,
+    /// It is marked to go down to customers only, and came from where it must not (RFC 9234 section 5).
+    RouteLeak,
     /// The family was not negotiated (RFC 4760 section 6).
     FamilyNotNegotiated,
     /// The UPDATE was malformed, and its routes count as withdrawn (RFC 7606 section 2).
@@ -94,6 +96,7 @@ impl fmt::Display for RefusalReason {
             Self::OwnAsn => "own AS number in the path",
             Self::InvalidNextHop => "invalid next hop",
             Self::NextHopIsOurs => "next hop is our own address",
+            Self::RouteLeak => "route leak: marked for customers only",
             Self::FamilyNotNegotiated => "address family not negotiated",
             Self::TreatedAsWithdrawn => "malformed UPDATE, treated as withdrawn",
         })

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Asn, Family, MalformedUpdate, PeerKey, Refusal, RefusalReason};
+use crate::{Asn, Family, MalformedUpdate, PeerKey, Refusal, RefusalReason, Role};
 
 /// The states of RFC 4271 section 8.2.2. Of a peer with two connections it is the one that has come further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +57,8 @@ pub struct PeerStatus {
     /// As in the peer's OPEN.
     pub remote_asn: Option<Asn>,
     pub remote_router_id: Option<Ipv4Addr>,
+    /// As in the peer's OPEN; where it says nothing, what our role implies.
+    pub remote_role: Option<Role>,
     /// Negotiated; zero means that neither side sends KEEPALIVEs.
     pub hold_time: Option<Duration>,
     /// The longest UPDATE that the peer takes (RFC 8654), in octets.

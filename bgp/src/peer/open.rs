@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use rustbgpd_wire::constants::{EXTENDED_MAX_MESSAGE_LEN, MAX_MESSAGE_LEN};
+use bytes::{Bytes, BytesMut};
+use rustbgpd_wire::constants::{EXTENDED_MAX_MESSAGE_LEN, MAX_MESSAGE_LEN, capability_code};
 use rustbgpd_wire::{Capability, DecodeError, GracefulRestartFamily, OpenMessage, Safi};
 
 use crate::error::{FamilyList, OpenError};
-use crate::{Asn, ExtendedMessages, Family, PeerAsn, PeerConfig};
+use crate::{Asn, ExtendedMessages, Family, PeerAsn, PeerConfig, Role, RoleStrictness};
 
 /// What both sides agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) struct Negotiated {
     pub(crate) route_refresh: bool,
     /// The peer says where its answers to those begin and end, and understands it when we do (RFC 7313).
     pub(crate) enhanced_refresh: bool,
+    /// The peer's, where we have one.
+    pub(crate) peer_role: Option<Role>,
     /// The longest message that the peer takes, but for OPEN and KEEPALIVE (RFC 8654).
     pub(crate) max_message: u16,
     /// Both sides have the capability (RFC 4724).
@@ -64,6 +66,7 @@ pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut 
     if config.extended_messages == ExtendedMessages::Offered {
         capabilities.push(Capability::ExtendedMessage);
     }
+    capabilities.extend(config.role.map(|role| Capability::Role { role: role.to_wire() }));
     capabilities.push(Capability::FourOctetAs { asn: config.local_asn.0 });
     if let Some(restart) = &config.graceful_restart {
         let family = |family: &Family| GracefulRestartFamily {
@@ -87,7 +90,7 @@ pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut 
     };
     let mut message = BytesMut::with_capacity(open.encoded_len());
     let encoded = open.encode(&mut message);
-    debug_assert!(encoded.is_ok(), "seven capabilities fit into an OPEN");
+    debug_assert!(encoded.is_ok(), "eight capabilities fit into an OPEN");
     message
 }
 
@@ -138,6 +141,7 @@ pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negot
         });
     }
 
+    let peer_role = peer_role(open, config)?;
     let hold_time = config.hold_time.min(Duration::from_secs(open.hold_time.into()));
     let third = hold_time / 3;
     Ok(Negotiated {
@@ -146,6 +150,7 @@ pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negot
         internal,
         hold_time,
         keepalive: config.keepalive.filter(|keepalive| !keepalive.is_zero()).map_or(third, |own| own.min(third)),
+        peer_role,
         max_message: max_message(open, config),
         graceful_restart: peer_restart(open, config, &families),
         families,
@@ -171,6 +176,38 @@ fn offered_families(open: &OpenMessage) -> BTreeSet<Family> {
         }
     }
     if multiprotocol { families } else { BTreeSet::from([Family::Ipv4Unicast]) }
+}
+
+/// RFC 9234 section 4.2. The same role twice is one; several, or one that does not exist, match nothing.
+fn peer_role(open: &OpenMessage, config: &PeerConfig) -> Result<Option<Role>, OpenError> {
+    let Some(ours) = config.role else { return Ok(None) };
+    let given: BTreeSet<Result<Role, Bytes>> = open
+        .capabilities
+        .iter()
+        .filter_map(|capability| match capability {
+            Capability::Role { role } => {
+                Some(Role::from_wire(*role).ok_or_else(|| Bytes::copy_from_slice(&[role.to_u8()])))
+            }
+            Capability::Unknown { code: capability_code::BGP_ROLE, data } => Some(Err(data.clone())),
+            _ => None,
+        })
+        .collect();
+    let expected = ours.counterpart();
+    if given.is_empty() {
+        return match config.role_strictness {
+            RoleStrictness::Lenient => Ok(Some(expected)),
+            RoleStrictness::Strict => Err(OpenError::NoRole { ours }),
+        };
+    }
+    if given.iter().all(|role| *role == Ok(expected)) {
+        return Ok(Some(expected));
+    }
+    let name = |role: &Result<Role, Bytes>| match role {
+        Ok(role) => role.to_string(),
+        Err(octets) => format!("unknown role {:02x?}", &octets[..]),
+    };
+    let given: Vec<String> = given.iter().map(name).collect();
+    Err(OpenError::RoleMismatch { ours, given: given.join(" and ") })
 }
 
 /// RFC 8654 section 4: a long message may be sent to those who say that they take it.

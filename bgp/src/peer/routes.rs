@@ -42,6 +42,7 @@ impl Default for SessionCounters {
             internal: false,
             four_octet_asn: true,
             next_hops: NextHops::default(),
+            only_to_customer: None,
             max_message: MAX_MESSAGE_LEN,
         };
         Self {
@@ -66,6 +67,7 @@ impl Peer {
                 internal: negotiated.internal,
                 four_octet_asn: negotiated.four_octet_asn,
                 next_hops,
+                only_to_customer: self.config.role.filter(|role| role.marks()).map(|_| self.config.local_asn),
                 max_message: negotiated.max_message,
             },
             ..SessionCounters::default()
@@ -156,12 +158,18 @@ impl Peer {
             families: &negotiated.families,
         };
         let local_address = endpoints.local.ip().to_canonical();
+        let peer_asn = negotiated.peer_asn;
         let received = match decode_update(update, session) {
             Ok(received) => received,
             Err(error) => return self.apply(context, id, Input::Failed(Event::UpdateInvalid, error)),
         };
 
-        let attributes = received.attributes.map(Arc::new);
+        let mut attributes = received.attributes;
+        let mut mark = Ok(());
+        if let (Some(role), Some(attributes)) = (self.config.role, &mut attributes) {
+            mark = role.receive(attributes.only_to_customer, peer_asn).map(|mark| attributes.only_to_customer = mark);
+        }
+        let attributes = attributes.map(Arc::new);
         // Made once for all that are refused.
         let as_path = OnceCell::new();
         let as_path = || {
@@ -214,7 +222,7 @@ impl Peer {
                     local_asn: self.config.local_asn,
                     local_address,
                 };
-                match self.config.import.judge(&candidate) {
+                match mark.and_then(|()| self.config.import.judge(&candidate)) {
                     Ok(()) => {
                         let route = AcceptedRoute { attributes: Arc::clone(attributes), next_hop };
                         changed |= self.rib_in.insert(prefix, route);
@@ -282,6 +290,7 @@ impl Peer {
                 local_preference: attributes.local_preference,
                 communities: attributes.communities.clone(),
                 large_communities: attributes.large_communities.clone(),
+                only_to_customer: attributes.only_to_customer,
             };
             (prefix, path)
         })
@@ -306,6 +315,7 @@ impl Peer {
             local_asn: self.config.local_asn,
             remote_asn: negotiated.map(|negotiated| negotiated.peer_asn),
             remote_router_id: negotiated.map(|negotiated| negotiated.peer_router_id),
+            remote_role: negotiated.and_then(|negotiated| negotiated.peer_role),
             hold_time: negotiated.map(|negotiated| negotiated.hold_time),
             max_message: negotiated.map(|negotiated| negotiated.max_message),
             families,

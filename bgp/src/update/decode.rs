@@ -280,6 +280,7 @@ fn path_attributes(received: &[PathAttribute], internal: bool) -> PathAttributes
         local_preference: None,
         communities: Vec::new(),
         large_communities: Vec::new(),
+        only_to_customer: None,
     };
     for attribute in received {
         match attribute {
@@ -304,6 +305,8 @@ fn path_attributes(received: &[PathAttribute], internal: bool) -> PathAttributes
                         local2: c.local_data2,
                     };
                     attributes.large_communities = communities.iter().map(ours).collect();
+                } else if let Some(asn) = other.only_to_customer() {
+                    attributes.only_to_customer = Some(Asn(asn));
                 }
             }
         }

@@ -26,6 +26,8 @@ pub(crate) struct Export {
     /// Whether both sides have four-octet AS numbers (RFC 6793).
     pub(crate) four_octet_asn: bool,
     pub(crate) next_hops: NextHops,
+    /// ONLY_TO_CUSTOMER, where our role asks for it (RFC 9234 section 5).
+    pub(crate) only_to_customer: Option<Asn>,
     /// The largest message that may be sent: 4096 octets, or 65535 (RFC 8654).
     pub(crate) max_message: u16,
 }
@@ -142,6 +144,7 @@ fn path_attributes(attributes: &RouteAttributes, next_hop: IpAddr, export: &Expo
         let wire = communities.iter().map(|c| LargeCommunity::new(c.global, c.local1, c.local2));
         list.push(PathAttribute::LargeCommunities(wire.collect()));
     }
+    list.extend(export.only_to_customer.map(|asn| PathAttribute::OnlyToCustomer(asn.0)));
     list
 }
 

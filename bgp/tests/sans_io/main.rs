@@ -12,6 +12,7 @@ mod hostile;
 mod network;
 mod refresh;
 mod restart;
+mod roles;
 mod routes;
 mod script;
 mod sessions;

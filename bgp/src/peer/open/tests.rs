@@ -104,6 +104,41 @@ fn graceful_restart_is_offered_and_agreed_on() {
 }
 
 #[test]
+fn roles_are_offered_and_have_to_match() {
+    let golden = encode_open(&PeerConfig { role: Some(Role::Customer), ..config() }, RestartState::Running);
+    assert_eq!(golden[43..], [2, 0, 70, 0, 6, 0, 9, 1, 3, 65, 4, 0, 0, 0xfb, 0xf4], "code 9, length 1, Customer");
+
+    let role = |value: u8| Capability::Unknown { code: 9, data: vec![value].into() };
+    let known = |role: Role| Capability::Role { role: role.to_wire() };
+    let mismatch = |ours, given: &str| Err(OpenError::RoleMismatch { ours, given: given.to_owned() });
+    let (lenient, strict) = (RoleStrictness::Lenient, RoleStrictness::Strict);
+    let (customer, provider) = (Role::Customer, Role::Provider);
+    let cases = [
+        ("no role of ours", None, strict, vec![known(customer)], Ok(None)),
+        ("matches", Some(customer), strict, vec![known(provider)], Ok(Some(provider))),
+        ("said twice", Some(customer), lenient, vec![known(provider); 2], Ok(Some(provider))),
+        ("the same", Some(customer), lenient, vec![known(customer)], mismatch(customer, "Customer")),
+        (
+            "two",
+            Some(customer),
+            lenient,
+            vec![known(provider), known(Role::Peer)],
+            mismatch(customer, "Provider and Peer"),
+        ),
+        ("peers", Some(Role::Peer), lenient, vec![known(Role::Peer)], Ok(Some(Role::Peer))),
+        ("unknown", Some(Role::Peer), lenient, vec![role(5)], mismatch(Role::Peer, "unknown role [05]")),
+        ("silent", Some(Role::RouteServer), lenient, vec![], Ok(Some(Role::RouteServerClient))),
+        ("silent, strict", Some(provider), strict, vec![], Err(OpenError::NoRole { ours: provider })),
+    ];
+    for (name, role, role_strictness, capabilities, expected) in cases {
+        let mut open = peer_open();
+        open.capabilities.extend(capabilities);
+        let config = PeerConfig { role, role_strictness, ..config() };
+        assert_eq!(negotiate(&open, &config).map(|negotiated| negotiated.peer_role), expected, "{name}");
+    }
+}
+
+#[test]
 fn long_messages_go_to_those_who_take_them() {
     let cases = [
         ("both", ExtendedMessages::Offered, true, 65535),

@@ -10,6 +10,7 @@ fn export(internal: bool, four_octet_asn: bool) -> Export {
         internal,
         four_octet_asn,
         next_hops: NextHops { ipv4: Some([10, 0, 0, 1].into()), ipv6: Some("2001:db8::1".parse().unwrap()) },
+        only_to_customer: None,
         max_message: 4096,
     }
 }
@@ -48,6 +49,13 @@ fn golden_bytes() {
     );
 
     let plain = RouteAttributes::default();
+    let marked = Export { only_to_customer: Some(Asn(64500)), ..export(false, true) };
+    let (message, _) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &marked).unwrap();
+    check_golden(
+        "IPv4 for customers only",
+        &message,
+        "003b 02 0000 001b  400101 00  400206 0201 0000fbf4  400304 0a000001  c02304 0000fbf4  18c00002 20c6336401",
+    );
     let (message, _) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &export(true, true)).unwrap();
     check_golden(
         "IPv4 to an internal peer",
