@@ -20,7 +20,7 @@ use super::problem::Problem;
 use super::state::{Corrupt, KEPT, Kept, StateDirectory};
 use super::view::View;
 use crate::checked::ServiceKey;
-use crate::kinds::{AddressClaim, NodeReport};
+use crate::kinds::{AddressClaim, Condition, ConditionStatus, NodeReport};
 use crate::kubernetes::Ingress;
 use crate::store::{Kind, Object, ObjectKey, Status, WriteError};
 
@@ -264,6 +264,10 @@ impl Writer {
         };
         let key = ObjectKey { kind, namespace: String::new(), name: name.to_owned() };
         let current = view.get(&key).ok_or_else(|| WriteError::NotFound(key.object()))?;
+        let before = match &current {
+            Object::AddressPool(pool) => pool.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone()),
+            _ => Vec::new(),
+        };
         self.write_object(&key, current, view, |object| match (object, status) {
             (Object::AddressPool(object), Status::AddressPool(status)) => {
                 Arc::make_mut(object).status = Some(status.clone());
@@ -273,7 +277,11 @@ impl Writer {
                 Arc::make_mut(object).status = Some(status.clone());
             }
             _ => {}
-        })
+        })?;
+        if let Status::AddressPool(status) = status {
+            say_changes(&key, &before, &status.conditions);
+        }
+        Ok(())
     }
 
     pub(super) fn write_node_report(&mut self, report: &NodeReport, view: &View) -> Result<(), WriteError> {
@@ -315,6 +323,23 @@ impl Writer {
         self.state.replace(&object, manifest).map_err(|error| unavailable(key, &error))?;
         view.set(key, Some(object));
         Ok(())
+    }
+}
+
+/// Says what a pool's conditions say, where it is not as before: nobody asks a directory with `kubectl get`. What peers report is in the
+/// log already, by the speaker of the same process.
+fn say_changes(key: &ObjectKey, before: &[Condition], now: &[Condition]) {
+    for condition in now {
+        let earlier = before.iter().find(|earlier| earlier.type_ == condition.type_);
+        if earlier.is_some_and(|earlier| earlier.status == condition.status && earlier.message == condition.message) {
+            continue;
+        }
+        let (object, reason, message) = (key.object(), &condition.reason, &condition.message);
+        match condition.status {
+            ConditionStatus::True if earlier.is_none() => {}
+            ConditionStatus::True => info!(%object, reason, "{message}"),
+            _ => warn!(%object, reason, "{message}"),
+        }
     }
 }
 
