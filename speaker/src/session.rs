@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roadstead_api::checked::{self, Peer, SecretKey, TransportMode};
+use roadstead_api::kinds;
 use roadstead_api::kubernetes::Secret;
 use roadstead_bgp as bgp;
 use roadstead_bgp::{Asn, Connect, GracefulRestart, ImportPolicy, NextHops, Password, PeerConfig};
@@ -97,6 +98,7 @@ impl Surroundings<'_> {
         config.import = import(&peer.import);
         // Without N: a dead node's routes must not outlive the hold time.
         config.graceful_restart = peer.graceful_restart.map(GracefulRestart::new);
+        config.role = peer.role.map(role);
         config.connect = match peer.mode {
             TransportMode::Dial => Connect::Dial,
             TransportMode::Both => Connect::Both,
@@ -147,6 +149,16 @@ fn family(family: checked::Family) -> bgp::Family {
     }
 }
 
+fn role(role: kinds::Role) -> bgp::Role {
+    match role {
+        kinds::Role::Provider => bgp::Role::Provider,
+        kinds::Role::RouteServer => bgp::Role::RouteServer,
+        kinds::Role::RouteServerClient => bgp::Role::RouteServerClient,
+        kinds::Role::Customer => bgp::Role::Customer,
+        kinds::Role::Peer => bgp::Role::Peer,
+    }
+}
+
 fn import(import: &checked::Import) -> ImportPolicy {
     let rule =
         |rule: &checked::PrefixRule| bgp::PrefixRule { prefix: rule.prefix, ge: Some(rule.ge), le: Some(rule.le) };
@@ -182,6 +194,28 @@ mod tests {
             (Err(refusal), Err(part)) => assert!(refusal.to_string().contains(part), "{refusal}"),
             (other, _) => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_role_reaches_the_engine_under_its_own_name() {
+        let node = LocalNode::implied("n");
+        let secrets = BTreeMap::new();
+        let surroundings = Surroundings {
+            node: &node,
+            cluster_asn: Some(64500),
+            secret_namespace: "",
+            secrets: &secrets,
+            redirect: None,
+        };
+        for name in ["Provider", "RouteServer", "RouteServerClient", "Customer", "Peer"] {
+            let spec = format!(r#"{{"address":"192.0.2.1","peerASN":64512,"role":"{name}"}}"#);
+            let role = surroundings.session(&peer(&spec)).unwrap().role;
+            assert_eq!(role.map(bgp::Role::name), Some(name));
+        }
+        // Whose ASN is the cluster's is known only here.
+        let internal = peer(r#"{"address":"192.0.2.1","peerASN":64500,"role":"Customer"}"#);
+        let refusal = surroundings.session(&internal).unwrap_err().to_string();
+        assert!(refusal.contains("role Customer is not allowed on an internal session"), "{refusal}");
     }
 
     #[test]

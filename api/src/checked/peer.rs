@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::range::parse_cidr;
 use super::{Findings, Invalid, ObjectRef, Selector};
-use crate::kinds::{self, AddressFamily, AsnNumber, BgpPeer, BgpPeerSpec, PeerType};
+use crate::kinds::{self, AddressFamily, AsnNumber, BgpPeer, BgpPeerSpec, PeerType, Role};
 
 /// A `BGPPeer` whose fields were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Peer {
     pub next_hop_ipv6: Option<Ipv6Addr>,
     /// How long the router is asked to keep our routes while we restart (RFC 4724); `None`: not at all.
     pub graceful_restart: Option<Duration>,
+    /// What we are to the router (RFC 9234); `None`: nothing is said of it.
+    pub role: Option<Role>,
     /// Who opens the connection.
     pub mode: TransportMode,
     /// What is accepted.
@@ -216,6 +218,7 @@ impl Peer {
             next_hop_ipv4,
             next_hop_ipv6,
             graceful_restart: graceful_restart(spec.graceful_restart.as_ref(), findings),
+            role: role(spec, findings),
             mode: match (spec.passive, spec.listen) {
                 (true, _) => TransportMode::Passive,
                 (false, true) => TransportMode::Both,
@@ -296,6 +299,18 @@ fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Finding
         );
     }
     raw.enabled.then(|| Duration::from_secs(checked.unwrap_or(1).into()))
+}
+
+fn role(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<Role> {
+    let role = spec.role?;
+    if spec.peer_type == Some(PeerType::Internal) || (spec.peer_asn.is_some() && spec.peer_asn == spec.local_asn) {
+        findings.refuse(
+            "spec.role",
+            format!("{role:?}"),
+            "is for external sessions: the router's ASN must not be ours (RFC 9234)",
+        );
+    }
+    Some(role)
 }
 
 fn ttl(spec: &BgpPeerSpec, findings: &mut Findings) -> Ttl {
@@ -411,6 +426,11 @@ mod tests {
                 &format!(r#"{{"address":"192.0.2.1","peerASN":1,"gracefulRestart":{restart}}}"#),
                 &["spec.gracefulRestart.restartTimeSeconds"],
             );
+        }
+        check(r#"{"address":"192.0.2.1","peerASN":1,"localASN":2,"role":"Customer"}"#, &[]);
+        for session in [r#""peerType":"Internal""#, r#""peerASN":1,"localASN":1"#] {
+            let spec = format!(r#"{{"address":"192.0.2.1",{session},"role":"RouteServerClient"}}"#);
+            check(&spec, &["spec.role: \"RouteServerClient\": is for external sessions"]);
         }
         check(r#"{"address":"192.0.2.1","peerASN":1,"sourceAddress":"2001:db8::1"}"#, &["same family"]);
         check(r#"{"address":"192.0.2.1","peerASN":1,"routerID":"0.0.0.0"}"#, &["must not be zero"]);

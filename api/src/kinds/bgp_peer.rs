@@ -30,6 +30,7 @@ use super::{AddressText, AsnNumber, CidrText, Condition, Ipv4Text, Ipv6Text, Lab
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.peerASN) != has(self.peerType)").message("exactly one of peerASN and peerType must be given"),
+    validation = Rule::new("!has(self.role) || !has(self.peerType) || self.peerType != 'Internal'").message("role is for external sessions (RFC 9234)"),
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
     validation = Rule::new("!has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.sourceAddress).family() == ip(self.address).family()").message("sourceAddress must be of the same family as address")
 )]
@@ -86,6 +87,9 @@ pub struct BgpPeerSpec {
     /// without a word. Not given: off, and SIGTERM is a Cease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
+    /// What we are to the router, on external sessions; by default nothing is said of roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// True: also accept the router's connection.
     #[serde(default)]
     pub listen: bool,
@@ -104,6 +108,22 @@ pub enum PeerType {
     Internal,
     /// Any but ours (eBGP).
     External,
+}
+
+/// What we are to the router (RFC 9234). A router that says it is something else than what belongs to that is refused, and so are
+/// leaked routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Role {
+    /// We sell it transit.
+    Provider,
+    /// We are a route server, and it a client.
+    RouteServer,
+    /// It is a route server, and we are a client.
+    RouteServerClient,
+    /// We buy transit from it.
+    Customer,
+    /// Neither: both tell their own routes and their customers'.
+    Peer,
 }
 
 /// An address family of a session.
