@@ -83,7 +83,7 @@ impl SecretKey {
 /// The TTL of a session's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ttl {
-    /// What fits the kind of session: 1 for eBGP, 64 for iBGP.
+    /// What fits the kind of session: 1 for eBGP, 255 for iBGP.
     Default,
     /// This for eBGP over more than one hop.
     Multihop(u8),
