@@ -93,6 +93,11 @@ const REFUSALS: &[Refusal] = &[
         "{address: 192.0.2.1, peerASN: 64512, peerType: External}",
         "exactly one of peerASN and peerType",
     ),
+    peer(
+        "a role on an internal session",
+        "{address: 192.0.2.1, peerType: Internal, role: Customer}",
+        "role is for external sessions",
+    ),
     peer("ASN 0", "{address: 192.0.2.1, peerASN: 0}", "greater than or equal to 1"),
     peer("AS_TRANS", "{address: 192.0.2.1, peerASN: 23456}", "23456 is AS_TRANS"),
     peer("our own AS_TRANS", "{address: 192.0.2.1, peerASN: 64512, localASN: 23456}", "23456 is AS_TRANS"),
