@@ -25,6 +25,7 @@ use roadstead_controller as controller;
 use roadstead_speaker as speaker;
 use roadstead_speaker::picture::{MissingNode, Picture, Viewpoint};
 use roadstead_speaker::session::Redirect;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -78,7 +79,7 @@ const NAMESPACE: &str = "roadstead-system";
 /// Runs until Ctrl-C, or with `--once` until all is there.
 pub(crate) async fn lab(flags: Flags) -> anyhow::Result<ExitCode> {
     let Flags { manifests, once, output } = flags;
-    let interrupt = tokio::signal::ctrl_c();
+    let mut signals = Signals::listen()?;
     let manifests = Manifests::prepare(manifests)?;
     manifests.announce();
     let nodes = nodes(manifests.directory.clone())?;
@@ -118,13 +119,33 @@ pub(crate) async fn lab(flags: Flags) -> anyhow::Result<ExitCode> {
             Some(Ok(Err(error))) => Err(error),
             _ => Err(anyhow::anyhow!("a part of the lab ended by itself")),
         },
-        _ = interrupt => Ok(ExitCode::SUCCESS),
+        () = signals.any() => Ok(ExitCode::SUCCESS),
     };
     stop.send_replace(true);
     let farewell = async { while parts.join_next().await.is_some() {} };
     // Whoever has not said goodbye by then is cut off: nothing of the lab outlives this process.
     let _ = timeout(FAREWELL, farewell).await;
     result
+}
+
+/// Everything that asks the lab to end: it leaves nothing behind, whoever asks.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    async fn any(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 /// Follows the store and the routers, and shows what changes.
