@@ -1,6 +1,7 @@
 //! Autonomous system numbers.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::error::ParseError;
@@ -9,6 +10,7 @@ use crate::error::ParseError;
 ///
 /// Any value can be held, because a peer may send any value; [`Asn::is_usable`] says which of them a speaker may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Asn(pub u32);
 
 impl Asn {
@@ -30,6 +32,32 @@ impl Asn {
 impl fmt::Display for Asn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Which numbers are allowed: ranges, both ends included, as given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub struct AsnRanges(pub Vec<RangeInclusive<Asn>>);
+
+impl AsnRanges {
+    pub fn contains(&self, asn: Asn) -> bool {
+        self.0.iter().any(|range| range.contains(&asn))
+    }
+
+    /// Whether this number is in it and no other.
+    pub fn is_only(&self, asn: Asn) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|range| (*range.start(), *range.end()) == (asn, asn))
+    }
+}
+
+impl fmt::Display for AsnRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |range: &RangeInclusive<Asn>| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        f.write_str(&self.0.iter().map(name).collect::<Vec<_>>().join(", "))
     }
 }
 

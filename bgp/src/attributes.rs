@@ -1,7 +1,7 @@
 //! Path attributes: what we attach to a route that we originate, and what we keep of a route that we learned.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::{Asn, Community, LargeCommunity};
 
@@ -9,6 +9,7 @@ use crate::{Asn, Community, LargeCommunity};
 ///
 /// Ordered and compared by value, so that equal sets are one set however they were made; the engine interns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct RouteAttributes {
     pub communities: Vec<Community>,
     pub large_communities: Vec<LargeCommunity>,
@@ -21,15 +22,16 @@ pub struct RouteAttributes {
 }
 
 /// ORIGIN (RFC 4271 section 5.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     Igp,
     Egp,
+    #[default]
     Incomplete,
 }
 
 /// The attributes of a learned route, shared by every prefix that came with them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PathAttributes {
     pub(crate) origin: Origin,
     pub(crate) as_path: AsPath,
@@ -39,6 +41,9 @@ pub(crate) struct PathAttributes {
     pub(crate) communities: Vec<Community>,
     pub(crate) large_communities: Vec<LargeCommunity>,
     pub(crate) only_to_customer: Option<Asn>,
+    /// Of a reflected route (RFC 4456): the speaker that told it first, and the clusters that it came through.
+    pub(crate) originator_id: Option<Ipv4Addr>,
+    pub(crate) cluster_list: Vec<Ipv4Addr>,
 }
 
 /// An AS_PATH, neighbour first. AS_SETs do not occur: RFC 9774 has them treated as a withdrawal.
@@ -46,8 +51,9 @@ pub(crate) struct PathAttributes {
 pub struct AsPath(pub Vec<Asn>);
 
 impl AsPath {
-    pub fn contains(&self, asn: Asn) -> bool {
-        self.0.contains(&asn)
+    /// How many times an AS number occurs.
+    pub fn count(&self, asn: Asn) -> usize {
+        self.0.iter().filter(|&&other| other == asn).count()
     }
 }
 
@@ -67,6 +73,8 @@ impl fmt::Display for AsPath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LearnedPath {
     pub peer: crate::PeerKey,
+    /// The peer's name for this path, where it tells several to a prefix (RFC 7911); else zero.
+    pub path_id: u32,
     /// The session is gone, and the peer is expected back and to announce this again (RFC 4724).
     pub stale: bool,
     pub next_hop: IpAddr,

@@ -7,6 +7,7 @@ use crate::error::ParseError;
 
 /// A standard community: by convention an AS number in the high half, a meaning of that AS's choosing in the low one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Community(pub u32);
 
 impl Community {
@@ -63,6 +64,7 @@ impl FromStr for Community {
 
 /// A large community: a global administrator (an AS number) and two values of that AS's choosing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct LargeCommunity {
     pub global: u32,
     pub local1: u32,

@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bfd::BfdConfig;
 use crate::error::ConfigError;
-use crate::{Asn, Family, GracefulRestart, ImportPolicy, Role, RoleStrictness};
+use crate::{AddPath, Asn, AsnRanges, Family, GracefulRestart, ImportPolicy, Relay, Role, RoleStrictness};
 
 /// The name of a session. Sessions are keyed by name and not by address, so that an address can be changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +42,7 @@ impl From<&str> for PeerKey {
 
 /// One session: who we are on it, whom we expect, and how we get there.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct PeerConfig {
     pub local_asn: Asn,
     pub peer_asn: PeerAsn,
@@ -55,25 +58,33 @@ pub struct PeerConfig {
     /// whichever is longer.
     pub send_hold: Option<Duration>,
     pub families: BTreeSet<Family>,
-    /// The next hops that we announce. `None`: the session's own address for its own family, an address of the interface
-    /// that the session is over for the other.
+    /// The next hops that we announce. `None`: the session's own address for its own family, and for IPv4 over IPv6 where
+    /// [`extended_next_hop`](Self::extended_next_hop) is agreed on; else an address of the interface that the session is
+    /// over.
     pub next_hops: NextHops,
     /// Taken where neither yields one. Without any the family is [withheld](crate::PeerStatus::withheld).
     pub fallback_next_hops: NextHops,
     pub import: ImportPolicy,
     pub extended_messages: ExtendedMessages,
+    pub extended_next_hop: ExtendedNextHop,
     /// Ours, towards this peer; external sessions only. `None`: nothing is said of roles, and nothing marked or refused for
     /// them.
     pub role: Option<Role>,
     pub role_strictness: RoleStrictness,
     /// `None`: not offered, and a lost session takes its routes with it, on both sides.
     pub graceful_restart: Option<GracefulRestart>,
+    pub relay: Relay,
+    pub add_path: AddPath,
+    /// A BFD session beside this one: when it fails, this one ends at once. It is not waited for, and `None` is not told to the
+    /// peer as a failure.
+    pub bfd: Option<BfdConfig>,
     pub connect: Connect,
     pub transport: Transport,
 }
 
 /// Which AS the peer must be in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum PeerAsn {
     /// In this one: iBGP if it is ours, eBGP if not.
     Exactly(Asn),
@@ -81,6 +92,8 @@ pub enum PeerAsn {
     Internal,
     /// In any but ours (eBGP).
     External,
+    /// In one of these: iBGP if it is ours, eBGP if not.
+    Within(AsnRanges),
 }
 
 impl fmt::Display for PeerAsn {
@@ -89,12 +102,14 @@ impl fmt::Display for PeerAsn {
             Self::Exactly(asn) => asn.fmt(f),
             Self::Internal => f.write_str("internal"),
             Self::External => f.write_str("external"),
+            Self::Within(ranges) => ranges.fmt(f),
         }
     }
 }
 
 /// Who opens the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Connect {
     /// We do; a connection from the peer is refused.
     Dial,
@@ -117,6 +132,7 @@ impl Connect {
 /// Messages of up to 65535 octets instead of 4096 (RFC 8654). Each side says what it takes: this is what we take, and the
 /// peer's OPEN says what it is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum ExtendedMessages {
     #[default]
     Offered,
@@ -124,38 +140,72 @@ pub enum ExtendedMessages {
     Withheld,
 }
 
+/// IPv4 routes with an IPv6 next hop (RFC 8950), so that they can be told and followed without IPv4 addresses in between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum ExtendedNextHop {
+    /// On sessions over IPv6; where the peer offers it too, our IPv4 routes have the session's own address as next hop unless
+    /// one is configured.
+    #[default]
+    Offered,
+    Withheld,
+}
+
 /// One address for each family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct NextHops {
     pub ipv4: Option<Ipv4Addr>,
     pub ipv6: Option<Ipv6Addr>,
 }
 
-impl NextHops {
-    pub fn of(&self, family: Family) -> Option<IpAddr> {
-        match family {
-            Family::Ipv4Unicast => self.ipv4.map(IpAddr::V4),
-            Family::Ipv6Unicast => self.ipv6.map(IpAddr::V6),
-        }
-    }
-}
-
 /// The TCP connection under a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Transport {
     /// Where to dial. Of a connection that comes in, the address must match and the port is the peer's to choose.
+    ///
+    /// `::` with a `source_interface` is an unnumbered session: the router is whoever is on that link, its link-local address
+    /// is learnt from its router advertisements, and of a connection that comes in the link must match.
     pub remote: SocketAddr,
     /// Our address for it; else the kernel chooses.
     pub source: Option<IpAddr>,
-    /// Bind the dialled connection to this interface.
+    /// Bind the dialled connection to this interface. With a link-local `remote` a connection that comes in must come over it
+    /// too: on another link the same address is another router.
     pub source_interface: Option<String>,
     /// TCP MD5 signatures (RFC 2385).
+    #[cfg_attr(feature = "record", serde(with = "crate::record::hidden"))]
     pub password: Option<Password>,
     pub ttl: Ttl,
 }
 
+impl Transport {
+    /// The interface that an unnumbered session is over.
+    pub fn unnumbered(&self) -> Option<&str> {
+        self.source_interface.as_deref().filter(|_| self.remote.ip().is_unspecified())
+    }
+
+    /// The router in words: its address, or the interface that it is behind.
+    pub fn router(&self) -> String {
+        self.unnumbered().map_or_else(|| self.remote.ip().to_string(), str::to_owned)
+    }
+
+    /// Whether a connection from this address is meant, that comes over this link; of the link only a link-local one says
+    /// anything.
+    pub(crate) fn expects(&self, remote: IpAddr, link: Option<&str>) -> bool {
+        let link_local = matches!(remote, IpAddr::V6(address) if address.is_unicast_link_local());
+        let same_link = self.source_interface.is_none() || self.source_interface.as_deref() == link;
+        if self.unnumbered().is_some() {
+            link_local && same_link
+        } else {
+            self.remote.ip().to_canonical() == remote && (!link_local || same_link)
+        }
+    }
+}
+
 /// How far away the peer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Ttl {
     /// Directly connected for eBGP (TTL 1), anywhere for iBGP (TTL 255).
     Default,
@@ -205,21 +255,42 @@ impl PeerConfig {
             fallback_next_hops: NextHops::default(),
             import: ImportPolicy::default(),
             extended_messages: ExtendedMessages::Offered,
+            extended_next_hop: ExtendedNextHop::Offered,
             role: None,
             role_strictness: RoleStrictness::Lenient,
             graceful_restart: None,
+            relay: Relay::Nothing,
+            add_path: AddPath::default(),
+            bfd: None,
             connect: Connect::Dial,
             transport: Transport { remote, source: None, source_interface: None, password: None, ttl: Ttl::Default },
         }
     }
 
-    /// Whether the peer is expected in our own AS. For [`PeerAsn::External`] and [`PeerAsn::Internal`] the OPEN decides
-    /// nothing that is not said here.
+    /// Whether the peer can only be in our own AS. Of ranges with our own number among others the OPEN decides; until then
+    /// the peer is taken for an external one.
     pub fn is_internal(&self) -> bool {
-        match self.peer_asn {
-            PeerAsn::Exactly(asn) => asn == self.local_asn,
+        match &self.peer_asn {
+            PeerAsn::Exactly(asn) => *asn == self.local_asn,
             PeerAsn::Internal => true,
             PeerAsn::External => false,
+            PeerAsn::Within(ranges) => ranges.is_only(self.local_asn),
+        }
+    }
+
+    /// Whether our OPEN says that we take IPv6 next hops for IPv4 routes.
+    pub(crate) fn offers_extended_next_hop(&self) -> bool {
+        let wanted = match self.extended_next_hop {
+            ExtendedNextHop::Offered => self.families.contains(&Family::Ipv4Unicast),
+            ExtendedNextHop::Withheld => false,
+        };
+        wanted && self.transport.remote.ip().to_canonical().is_ipv6()
+    }
+
+    fn may_be_internal(&self) -> bool {
+        match &self.peer_asn {
+            PeerAsn::Within(ranges) => ranges.contains(self.local_asn),
+            PeerAsn::Exactly(_) | PeerAsn::Internal | PeerAsn::External => self.is_internal(),
         }
     }
 
@@ -238,10 +309,14 @@ impl PeerConfig {
         if !self.local_asn.is_usable() {
             return Err(ConfigError::UnusableAsn { field: "localASN", given: self.local_asn });
         }
-        if let PeerAsn::Exactly(asn) = self.peer_asn
-            && !asn.is_usable()
-        {
-            return Err(ConfigError::UnusableAsn { field: "peerASN", given: asn });
+        match &self.peer_asn {
+            PeerAsn::Exactly(asn) if !asn.is_usable() => {
+                return Err(ConfigError::UnusableAsn { field: "peerASN", given: *asn });
+            }
+            PeerAsn::Within(ranges) if ranges.0.is_empty() || ranges.0.iter().any(RangeInclusive::is_empty) => {
+                return Err(ConfigError::AsnRanges { given: ranges.clone() });
+            }
+            PeerAsn::Exactly(_) | PeerAsn::Internal | PeerAsn::External | PeerAsn::Within(_) => {}
         }
         if self.router_id.is_unspecified() {
             return Err(ConfigError::ZeroRouterId);
@@ -262,9 +337,22 @@ impl PeerConfig {
         }
         // RFC 9234 section 4: roles are between autonomous systems.
         if let Some(given) = self.role
-            && self.is_internal()
+            && self.may_be_internal()
         {
             return Err(ConfigError::InternalRole { given });
+        }
+        match self.relay {
+            Relay::RouteServerClient if self.may_be_internal() => {
+                return Err(ConfigError::InternalClient { given: self.peer_asn.clone() });
+            }
+            Relay::ReflectorClient { .. } | Relay::ReflectorPeer { .. } if !self.is_internal() => {
+                return Err(ConfigError::ExternalReflection { given: self.peer_asn.clone() });
+            }
+            // The node's own routes are told without path identifiers.
+            Relay::Nothing if self.add_path.send > 1 => {
+                return Err(ConfigError::SeveralPaths { given: self.add_path.send });
+            }
+            _ => {}
         }
         if self.families.is_empty() {
             return Err(ConfigError::NoFamilies);
@@ -277,10 +365,21 @@ impl PeerConfig {
         if matches!(self.transport.ttl, Ttl::Multihop(0) | Ttl::Security { hops: 0 }) {
             return Err(ConfigError::ZeroHops);
         }
+        if self.transport.remote.ip().is_unspecified()
+            && (self.transport.source_interface.is_none() || self.transport.remote.is_ipv4())
+        {
+            return Err(ConfigError::NoRouter { remote: self.transport.remote.ip() });
+        }
+        if let (Some(interface), Some(_)) = (self.transport.unnumbered(), &self.bfd) {
+            return Err(ConfigError::UnnumberedBfd { interface: interface.to_owned() });
+        }
         if let Some(source) = self.transport.source
             && source.is_ipv4() != self.transport.remote.is_ipv4()
         {
             return Err(ConfigError::SourceFamily { source_address: source, remote: self.transport.remote.ip() });
+        }
+        if let Some(bfd) = &self.bfd {
+            bfd.check()?;
         }
         for rule in &self.import.accept {
             let (shortest, longest) = rule.lengths();
@@ -289,7 +388,7 @@ impl PeerConfig {
                 return Err(ConfigError::PrefixRule { given: *rule });
             }
         }
-        Ok(())
+        self.import.max_prefixes.map_or(Ok(()), |max| max.check())
     }
 
     /// Whether a session that runs by `self` has to be taken down to run by `other`.
@@ -297,6 +396,7 @@ impl PeerConfig {
         // Compared as a whole with the live fields made equal: a field added later restarts the session until somebody
         // has thought about it.
         let mut live = Self {
+            bfd: other.bfd,
             connect_retry: other.connect_retry,
             next_hops: other.next_hops,
             fallback_next_hops: other.fallback_next_hops,
@@ -326,7 +426,7 @@ mod tests {
         fn restart(seconds: f64) -> Option<GracefulRestart> {
             Some(GracefulRestart::new(Duration::from_secs_f64(seconds)))
         }
-        let cases: [(&str, fn(&mut PeerConfig), &str); 13] = [
+        let cases: [(&str, fn(&mut PeerConfig), &str); 16] = [
             ("as 0", |c| c.local_asn = Asn(0), "localASN 0 is reserved"),
             ("as trans", |c| c.peer_asn = PeerAsn::Exactly(Asn(23456)), "peerASN 23456 is reserved"),
             ("router id", |c| c.router_id = Ipv4Addr::UNSPECIFIED, "router ID 0.0.0.0"),
@@ -339,6 +439,9 @@ mod tests {
             ("families", |c| c.families.clear(), "no address family"),
             ("password", |c| c.transport.password = Some(Password::new("x".repeat(81))), "81 octets"),
             ("hops", |c| c.transport.ttl = Ttl::Security { hops: 0 }, "1 to 255"),
+            ("client", |c| (c.relay, c.peer_asn) = (Relay::RouteServerClient, PeerAsn::Internal), "may be ours"),
+            ("reflection", |c| c.relay = Relay::ReflectorPeer { cluster: Ipv4Addr::LOCALHOST }, "64512 is not ours"),
+            ("several paths", |c| c.add_path.send = 2, "2 paths"),
             ("source", |c| c.transport.source = Some("::1".parse().unwrap()), "::1"),
         ];
         for (name, spoil, expected) in cases {

@@ -7,10 +7,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::bfd::BfdFailure;
 use crate::notification::Notification;
-use crate::{Asn, Family, PeerKey, PrefixRule, Role};
+use crate::{Asn, AsnRanges, Family, MaxPrefixes, PeerAsn, PeerKey, PrefixRule, Role};
 
 /// Text that does not say what it should.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -32,6 +34,10 @@ impl ParseError {
 pub enum ConfigError {
     #[error("{field} {given} is reserved: allowed are 1 to 4294967294 except 23456 and 65535")]
     UnusableAsn { field: &'static str, given: Asn },
+    #[error(
+        "AS number ranges \"{given}\" allow nobody: at least one range is needed, and none may end before it begins"
+    )]
+    AsnRanges { given: AsnRanges },
     #[error("router ID 0.0.0.0 is not a BGP identifier: any other value is")]
     ZeroRouterId,
     #[error("hold time {given:?} is not allowed: 0 s, or 3 s to 65535 s in whole seconds")]
@@ -42,21 +48,48 @@ pub enum ConfigError {
     RestartTime { given: Duration },
     #[error("role {given} is not allowed on an internal session: roles are between autonomous systems")]
     InternalRole { given: Role },
+    #[error("peer ASN {given} may be ours: a client of a route server is in another AS (RFC 7947)")]
+    InternalClient { given: PeerAsn },
+    #[error("peer ASN {given} is not ours: routes are reflected inside of one AS (RFC 4456)")]
+    ExternalReflection { given: PeerAsn },
+    #[error("{given} paths to a prefix cannot be sent: only to clients of a route server or of a reflector")]
+    SeveralPaths { given: u8 },
     #[error("no address family is enabled: at least one of IPv4 and IPv6 unicast")]
     NoFamilies,
     #[error("the password has {given} octets: TCP MD5 takes 1 to 80")]
     PasswordLength { given: usize },
     #[error("a hop count of 0 reaches nobody: 1 to 255")]
     ZeroHops,
+    #[error("{remote} is nobody's address: an unnumbered session has :: and an interface")]
+    NoRouter { remote: IpAddr },
+    #[error("BFD is not possible on the unnumbered session over {interface}: it needs to know the router's address")]
+    UnnumberedBfd { interface: String },
     #[error("source address {source_address} and peer address {remote} are of different families")]
     SourceFamily { source_address: IpAddr, remote: IpAddr },
+    #[error("BFD {field} {given:?} is not allowed: 10 ms to 60 s")]
+    BfdInterval { field: &'static str, given: Duration },
+    #[error("BFD is for peers with an address, and {prefix} is none")]
+    BfdOfRange { prefix: IpNet },
+    #[error("BFD multiplier 0 is not allowed: 1 to 255")]
+    BfdMultiplier,
     #[error(
         "prefix rule \"{given}\" matches nothing: the prefix's length <= ge <= le <= the family's longest is needed"
     )]
     PrefixRule { given: PrefixRule },
+    #[error("at most 0 sessions from {prefix} are no sessions: at least 1")]
+    NoSessions { prefix: IpNet },
+    #[error("peers from {prefix} are {other}'s already")]
+    PrefixTaken { prefix: IpNet, other: PeerKey },
+    #[error(
+        "a maximum of {} prefixes with a warning at {} % is not possible: at least 1 prefix, and 1 to 100 %",
+        .given.limit, .given.warn_at
+    )]
+    MaxPrefixes { given: MaxPrefixes },
+    #[error("a session cannot be closed for {given:?} after too many prefixes: at least 1 s")]
+    MaxPrefixesRestart { given: Duration },
 }
 
-/// A peer that the speaker has not been told about.
+/// A peer, or a range of them, that the speaker has not been told about.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("there is no peer {0}")]
 pub struct UnknownPeer(pub PeerKey);
@@ -68,6 +101,8 @@ pub enum OpenError {
     Version { given: u8 },
     #[error("peer says AS {given} in its OPEN, configured peerASN is {expected}")]
     PeerAsn { given: Asn, expected: Asn },
+    #[error("peer says AS {given} in its OPEN, allowed are {allowed}")]
+    AsnNotAllowed { given: Asn, allowed: AsnRanges },
     #[error("peer says AS {given} in its OPEN, which is reserved")]
     ReservedAsn { given: Asn },
     #[error("peer says AS {given} in its OPEN, which is not ours ({local}), but peerType is Internal")]
@@ -136,8 +171,10 @@ pub enum SessionError {
     HoldTimerExpired { hold: Duration },
     #[error("send hold timer expired: the peer took no data for {send_hold:?}")]
     SendHoldTimerExpired { send_hold: Duration },
-    #[error("peer announced more than the {limit} prefixes allowed by import.maxPrefixes")]
-    MaxPrefixes { limit: u32, family: Family },
+    /// `restart`: how long the session stays closed; `None`: until it gets another configuration.
+    #[error("peer announced more than the {limit} {family} prefixes allowed by import.maxPrefixes; the session stays closed {}",
+        .restart.map_or_else(|| "until its configuration changes".to_owned(), |restart| format!("for {restart:?}")))]
+    MaxPrefixes { limit: u32, family: Family, restart: Option<Duration> },
     #[error("connection collision: the other connection with this peer was kept")]
     Collision,
     #[error("configuration changed")]
@@ -150,6 +187,8 @@ pub enum SessionError {
     Restarting,
     #[error("the peer has restarted: it opened another connection")]
     PeerRestarted,
+    #[error("BFD session down: {failure}")]
+    BfdDown { failure: BfdFailure },
 }
 
 impl SessionError {

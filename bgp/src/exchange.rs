@@ -3,16 +3,18 @@
 
 use std::net::SocketAddr;
 
-use crate::{NextHops, PeerKey};
+use crate::{Family, NextHops, PeerKey};
 #[cfg(doc)]
 use crate::{PeerStatus, Speaker};
 
 /// A connection, from the order to dial it (or the moment it came in) until it was closed. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConnectionId(pub u64);
 
 /// Both ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Endpoints {
     pub local: SocketAddr,
     pub remote: SocketAddr,
@@ -62,8 +64,19 @@ pub enum Event {
         peer: PeerKey,
         reason: String,
     },
+    /// The peer has come to the share of its maximum of prefixes from which on it is warned of; told at most once a minute.
+    MaxPrefixesNear {
+        peer: PeerKey,
+        family: Family,
+        accepted: usize,
+        limit: u32,
+    },
     /// [`Speaker::learned`] has changed.
     RoutesChanged,
+    /// The BFD session beside this peer's came up or went down. Said by the driver, which has BFD on a thread of its own.
+    BfdChanged {
+        peer: PeerKey,
+    },
     /// So many events were lost because nobody fetched them: ask for the status.
     Missed {
         events: u64,

@@ -8,6 +8,7 @@ use rustbgpd_wire::{Afi, Safi};
 
 /// An address family (AFI and SAFI) that this engine can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Family {
     /// AFI 1, SAFI 1.
     Ipv4Unicast,

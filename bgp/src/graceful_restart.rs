@@ -32,6 +32,7 @@ use crate::Family;
 
 /// What we say about our own restarts, and that we keep a restarting peer's routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct GracefulRestart {
     /// How long the peer is asked to keep our routes without a session: 1 s to 4095 s, whole seconds.
     pub restart_time: Duration,
@@ -54,6 +55,7 @@ impl GracefulRestart {
 
 /// How the engine ends, and what its peers are to make of it. The text is for their operators (RFC 9003).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Shutdown {
     /// We come back: where graceful restart was agreed the connection just ends, and the peer keeps our routes; elsewhere
     /// the session ends with Cease.

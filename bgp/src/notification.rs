@@ -67,26 +67,34 @@ impl Notification {
             SessionError::Header { notification, .. }
             | SessionError::Update { notification, .. }
             | SessionError::RouteRefresh { notification, .. } => notification.clone(),
-            // RFC 6608: the subcode says in which state the message was unexpected.
-            SessionError::UnexpectedMessage { state, .. } => {
+            // RFC 6608 section 4: the subcode says in which state the message was unexpected, the data its type.
+            SessionError::UnexpectedMessage { message, state } => {
                 let subcode = match *state {
                     "OpenSent" => 1,
                     "OpenConfirm" => 2,
                     "Established" => 3,
                     _ => 0,
                 };
-                Self::new(Code::FsmError, subcode, Bytes::new())
+                let kind = match *message {
+                    "OPEN" => 1,
+                    "UPDATE" => 2,
+                    "NOTIFICATION" => 3,
+                    "KEEPALIVE" => 4,
+                    _ => 5,
+                };
+                Self::new(Code::FsmError, subcode, vec![kind])
             }
             SessionError::HoldTimerExpired { .. } => Self::new(Code::HoldTimerExpired, 0, Bytes::new()),
             SessionError::SendHoldTimerExpired { .. } => Self::new(Code::SendHoldTimerExpired, 0, Bytes::new()),
             // RFC 4486 section 4: AFI, SAFI and the bound.
-            SessionError::MaxPrefixes { limit, family } => {
+            SessionError::MaxPrefixes { limit, family, .. } => {
                 let mut data = Vec::with_capacity(7);
                 data.extend_from_slice(&(family.afi() as u16).to_be_bytes());
                 data.push(1);
                 data.extend_from_slice(&limit.to_be_bytes());
                 Self::new(Code::Cease, cease_subcode::MAX_PREFIXES, data)
             }
+            SessionError::BfdDown { .. } => Self::cease(cease_subcode::BFD_DOWN),
             SessionError::Collision => Self::collision(),
             SessionError::ConfigurationChanged => Self::cease(cease_subcode::OTHER_CONFIGURATION_CHANGE),
             SessionError::Deconfigured => Self::cease(cease_subcode::PEER_DECONFIGURED),
@@ -178,6 +186,7 @@ fn open_notification(error: &OpenError) -> Notification {
     let (subcode, data) = match error {
         OpenError::Version { .. } => (open_subcode::UNSUPPORTED_VERSION, vec![0, 4]),
         OpenError::PeerAsn { .. }
+        | OpenError::AsnNotAllowed { .. }
         | OpenError::ReservedAsn { .. }
         | OpenError::NotInternal { .. }
         | OpenError::NotExternal { .. } => (open_subcode::BAD_PEER_AS, Vec::new()),

@@ -20,6 +20,7 @@ use crate::{Asn, RefusalReason};
 
 /// What one end of an external session is to the other (RFC 9234 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Role {
     /// Sells transit to the other.
     Provider,
@@ -33,6 +34,7 @@ pub enum Role {
 
 /// What becomes of a peer that says nothing of its role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum RoleStrictness {
     /// It is taken to be what our role implies.
     #[default]

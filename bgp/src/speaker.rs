@@ -10,19 +10,25 @@
 //! nothing left or the socket is full; then it waits for the socket and goes on. So an UPDATE is not made before it can be
 //! sent, and always says the newest.
 
+mod dynamic;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use ipnet::IpNet;
 use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 
+use self::dynamic::Taker;
+use crate::bfd::BfdFailure;
+use crate::dynamic::Range;
 use crate::exchange::{Accepted, ConnectionId, Endpoints, Event, Output};
 use crate::notification::Notification;
 use crate::peer::{Context, Peer};
 use crate::random::SplitMix64;
-use crate::rib::Interner;
+use crate::rib::{Interner, Rib};
 use crate::{
-    ConfigError, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange, SessionError, Shutdown, UnknownPeer,
+    ConfigError, ExplainedPath, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery,
+    RouteTable, SessionError, Shutdown, UnknownPeer,
 };
 
 /// The engine: every peer, and the routes of each.
@@ -51,11 +57,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Speaker {
     peers: BTreeMap<PeerKey, Peer>,
+    ranges: BTreeMap<PeerKey, Range>,
     connections: BTreeMap<ConnectionId, PeerKey>,
     next_connection: u64,
     outputs: VecDeque<Output>,
     routes_changed: bool,
     interner: Interner,
+    rib: Rib,
     seeds: SplitMix64,
     stopped: bool,
     /// When the first peer was set.
@@ -67,11 +75,13 @@ impl Speaker {
     pub fn new(seed: u64) -> Self {
         Self {
             peers: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             connections: BTreeMap::new(),
             next_connection: 1,
             outputs: VecDeque::new(),
             routes_changed: false,
             interner: Interner::default(),
+            rib: Rib::new(seed),
             seeds: SplitMix64::new(seed),
             stopped: false,
             started: None,
@@ -85,28 +95,37 @@ impl Speaker {
         if self.stopped {
             return Ok(());
         }
-        if self.with_peer(now, &key, |peer, context| peer.reconfigure(context, config.clone())).is_ok() {
-            return Ok(());
+        if self.peers.get(&key).is_some_and(|peer| peer.range().is_some()) {
+            // The name is the embedder's to give.
+            self.end_member(now, &key, &SessionError::ConfigurationChanged);
         }
+        if self.with_peer(now, &key, |peer, context| peer.reconfigure(context, config.clone())).is_err() {
+            self.add_peer(now, key, config, None);
+        }
+        self.end_misplaced_sessions(now);
+        Ok(())
+    }
+
+    fn add_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig, range: Option<PeerKey>) {
         let started = *self.started.get_or_insert(now);
         let seed = self.seeds.next();
-        let mut context = Context {
-            now,
-            outputs: &mut self.outputs,
-            connections: &mut self.connections,
-            next_connection: &mut self.next_connection,
-            routes_changed: &mut self.routes_changed,
-        };
-        let peer = Peer::new(key.clone(), config, seed, started, &mut context);
-        self.peers.insert(key, peer);
-        Ok(())
+        let (peers, mut context) = self.split(now);
+        let peer = Peer::new(key.clone(), config, range, seed, started, &mut context);
+        peers.insert(key, peer);
     }
 
     /// Withdraws everything, ends the session (Cease 6/3) and forgets the peer and what was wanted for it.
     pub fn remove_peer(&mut self, now: Instant, key: &PeerKey) -> Result<(), UnknownPeer> {
         self.with_peer(now, key, |peer, context| peer.stop(context, &SessionError::Deconfigured))?;
-        self.peers.remove(key);
+        self.forget(key);
+        self.wake(now);
         Ok(())
+    }
+
+    fn forget(&mut self, key: &PeerKey) {
+        if let Some(peer) = self.peers.remove(key) {
+            self.rib.remove_member(peer.member());
+        }
     }
 
     /// Changes what this peer is to know. Kept while the session is down. Nothing is announced to a peer but this (RFC 8212).
@@ -151,12 +170,26 @@ impl Speaker {
 
     /// A connection came in.
     pub fn handle_accepted(&mut self, now: Instant, endpoints: Endpoints) -> Accepted {
-        let Some(key) = self.peer_for(&endpoints) else {
+        self.accept(now, endpoints, None)
+    }
+
+    /// A connection came in, from a link-local address over this interface.
+    pub fn handle_accepted_on_link(&mut self, now: Instant, link: &str, endpoints: Endpoints) -> Accepted {
+        self.accept(now, endpoints, Some(link))
+    }
+
+    fn accept(&mut self, now: Instant, endpoints: Endpoints, link: Option<&str>) -> Accepted {
+        match self.taker(endpoints.remote.ip(), Some(endpoints.local.ip()), link) {
+            Some(Taker::Peer(key)) => self.accept_for(now, &key, endpoints),
+            Some(Taker::Range(key)) => self.accept_from_range(now, &key, endpoints),
             // RFC 4486 section 4: a peer that is not configured.
-            return Accepted::Refused(Notification::connection_rejected().encode(MAX_MESSAGE_LEN).to_vec());
-        };
+            None => Accepted::Refused(Notification::connection_rejected().encode(MAX_MESSAGE_LEN).to_vec()),
+        }
+    }
+
+    fn accept_for(&mut self, now: Instant, key: &PeerKey, endpoints: Endpoints) -> Accepted {
         let mut accepted = Accepted::Refused(Vec::new());
-        let known = self.with_peer(now, &key, |peer, context| accepted = peer.accept(context, endpoints));
+        let known = self.with_peer(now, key, |peer, context| accepted = peer.accept(context, endpoints));
         debug_assert_eq!(known, Ok(()), "the key was found among the peers");
         accepted
     }
@@ -171,10 +204,16 @@ impl Speaker {
         self.with_connection(now, connection, |peer, context| peer.handle_closed(context, connection, reason));
     }
 
+    /// The BFD session that belongs to this peer has gone from Up to Down: its BGP session ends (Cease 6/10, RFC 9384). It is
+    /// tried again as ever, whether BFD comes up or not.
+    pub fn handle_bfd_down(&mut self, now: Instant, key: &PeerKey, failure: BfdFailure) -> Result<(), UnknownPeer> {
+        self.with_peer(now, key, |peer, context| peer.handle_bfd_down(context, failure))
+    }
+
     /// What is to be written to this connection now; empty when there is nothing.
     pub fn pending_write(&mut self, now: Instant, connection: ConnectionId) -> &[u8] {
         let peer = self.connections.get(&connection).and_then(|key| self.peers.get_mut(key));
-        peer.map_or(&[], |peer| peer.pending_write(now, connection))
+        peer.map_or(&[], |peer| peer.pending_write(now, connection, &mut self.rib))
     }
 
     /// So many octets of it were taken by the socket.
@@ -210,36 +249,38 @@ impl Speaker {
         self.peers.get(key).map(Peer::config)
     }
 
-    /// Every peer with its configuration, by name.
+    /// Every configured peer with its configuration, by name; for those of ranges see [`Speaker::dynamic_peers`].
     pub fn configs(&self) -> impl Iterator<Item = (&PeerKey, &PeerConfig)> {
-        self.peers.iter().map(|(key, peer)| (key, peer.config()))
+        let configured = self.peers.iter().filter(|(_, peer)| peer.range().is_none());
+        configured.map(|(key, peer)| (key, peer.config()))
     }
 
     /// One entry per peer, by name.
     pub fn status(&self, now: Instant) -> Vec<PeerStatus> {
-        self.peers.values().map(|peer| peer.status(now)).collect()
+        self.peers.values().map(|peer| peer.status(now, &self.rib)).collect()
     }
 
     /// Every accepted route of every peer: for each prefix all paths, by the name of the peer.
     pub fn learned(&self) -> BTreeMap<IpNet, Vec<LearnedPath>> {
-        let mut learned: BTreeMap<IpNet, Vec<LearnedPath>> = BTreeMap::new();
-        for peer in self.peers.values() {
-            for (prefix, path) in peer.learned() {
-                learned.entry(*prefix).or_default().push(path);
-            }
-        }
-        learned
+        self.rib.learned()
     }
 
-    /// Whose connection this is: by the peer's address, and ours where the peer has one configured. Of several sessions
-    /// with one address, the first that listens and is not up.
-    fn peer_for(&self, endpoints: &Endpoints) -> Option<PeerKey> {
-        let (remote, local) = (endpoints.remote.ip().to_canonical(), endpoints.local.ip().to_canonical());
-        let ours = |peer: &Peer| peer.config().transport.source.is_none_or(|source| source.to_canonical() == local);
-        let candidates = self.peers.iter().filter(|(_, peer)| peer.remote_ip() == remote && ours(peer));
-        candidates
-            .min_by_key(|(_, peer)| (!peer.config().connect.listens(), peer.is_established()))
-            .map(|(key, _)| key.clone())
+    /// A page of accepted or told routes.
+    ///
+    /// # Errors
+    /// A peer that is not there.
+    pub fn routes(&self, query: &RouteQuery) -> Result<RoutePage, UnknownPeer> {
+        let peer = |key: &PeerKey| self.peers.get(key).ok_or_else(|| UnknownPeer(key.clone()));
+        match &query.table {
+            RouteTable::In(None) => Ok(self.rib.page_in(None, query)),
+            RouteTable::In(Some(key)) => Ok(self.rib.page_in(Some(peer(key)?.member()), query)),
+            RouteTable::Out(key) => Ok(peer(key)?.routes_out(&self.rib, query)),
+        }
+    }
+
+    /// The paths to a prefix, the best first, and for each other one the rule by which the best is better.
+    pub fn explain(&self, prefix: &IpNet) -> Vec<ExplainedPath> {
+        self.rib.explain(prefix)
     }
 
     fn with_connection(
@@ -261,15 +302,34 @@ impl Speaker {
         key: &PeerKey,
         input: impl FnOnce(&mut Peer, &mut Context<'_>),
     ) -> Result<(), UnknownPeer> {
-        let peer = self.peers.get_mut(key).ok_or_else(|| UnknownPeer(key.clone()))?;
-        let mut context = Context {
+        let (peers, mut context) = self.split(now);
+        let peer = peers.get_mut(key).ok_or_else(|| UnknownPeer(key.clone()))?;
+        input(peer, &mut context);
+        self.forget_if_spent(now, key);
+        self.wake(now);
+        Ok(())
+    }
+
+    /// Routes of one peer may be news for others.
+    fn wake(&mut self, now: Instant) {
+        for member in self.rib.take_woken() {
+            let (peers, mut context) = self.split(now);
+            if let Some(peer) = peers.get_mut(context.rib.key(member)) {
+                peer.request_writes(&mut context);
+            }
+        }
+    }
+
+    /// The peers, and what an input to one of them may reach beyond it.
+    fn split(&mut self, now: Instant) -> (&mut BTreeMap<PeerKey, Peer>, Context<'_>) {
+        let context = Context {
             now,
             outputs: &mut self.outputs,
             connections: &mut self.connections,
             next_connection: &mut self.next_connection,
             routes_changed: &mut self.routes_changed,
+            rib: &mut self.rib,
         };
-        input(peer, &mut context);
-        Ok(())
+        (&mut self.peers, context)
     }
 }

@@ -41,12 +41,36 @@ impl fmt::Display for SessionState {
     }
 }
 
+/// How far one family of a peer is from its maximum of prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitStatus {
+    pub family: Family,
+    /// What counts against the limit.
+    pub accepted: usize,
+    pub limit: u32,
+    pub state: LimitState,
+}
+
+/// What the operator is to know of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitState {
+    Below,
+    /// From the share on that is warned of.
+    Warned,
+    /// Routes were refused for want of room, and the peer has not been asked for them since.
+    Dropping,
+}
+
 /// One session as it is now. What was negotiated is there only while it is established.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerStatus {
     pub key: PeerKey,
+    /// The range that it comes from, of a peer that was not configured itself.
+    pub range: Option<PeerKey>,
     /// The peer's address: of the connection where there is one, else of the configuration.
     pub remote: SocketAddr,
+    /// The interface that an unnumbered session is over.
+    pub interface: Option<String>,
     pub local: Option<SocketAddr>,
     pub state: SessionState,
     /// When the session entered this state.
@@ -61,8 +85,15 @@ pub struct PeerStatus {
     pub remote_role: Option<Role>,
     /// Negotiated; zero means that neither side sends KEEPALIVEs.
     pub hold_time: Option<Duration>,
+    /// Between our KEEPALIVEs, before jitter; zero: none are sent.
+    pub keepalive: Option<Duration>,
+    /// What we have offered in our OPEN and the peer in its, in words; at most 64 each.
+    pub capabilities_sent: Vec<String>,
+    pub capabilities_received: Vec<String>,
     /// The longest UPDATE that the peer takes (RFC 8654), in octets.
     pub max_message: Option<u16>,
+    /// IPv4 routes may have IPv6 next hops, in both directions (RFC 8950).
+    pub extended_next_hop: bool,
     /// Negotiated.
     pub families: BTreeSet<Family>,
     /// Families whose routes are not announced on this session, because there is no next hop for them: neither
@@ -80,6 +111,8 @@ pub struct PeerStatus {
     pub prefixes_accepted: usize,
     /// Those of them that outlived their session and wait for the peer's restart to confirm them (RFC 4724).
     pub prefixes_stale: usize,
+    /// By family, where there is a maximum.
+    pub limits: Vec<LimitStatus>,
     /// Announcements refused in this session, by reason.
     pub refused: BTreeMap<RefusalReason, u64>,
     /// The last hundred refusals, oldest first, of earlier sessions too.
@@ -89,6 +122,8 @@ pub struct PeerStatus {
     pub updates_treated_as_withdrawn: u64,
     /// The last UPDATE in which something was wrong, whatever that cost; of an earlier session too.
     pub last_malformed: Option<Arc<MalformedUpdate>>,
+    /// When a connection is tried again, or one of the peer taken again.
+    pub next_attempt: Option<Instant>,
     /// Messages since the peer was configured.
     pub messages_in: u64,
     pub messages_out: u64,

@@ -1,7 +1,11 @@
-//! `roadstead`: the lab, a single machine without Kubernetes, and the CRDs.
+//! `roadstead`: the lab, a single machine without Kubernetes, a route server, a look at a running speaker, recordings, and the
+//! CRDs.
 
 mod crds;
 mod lab;
+mod look;
+mod replay;
+mod route_server;
 mod run;
 
 use std::io::IsTerminal;
@@ -23,20 +27,30 @@ struct Flags {
 enum Command {
     Lab(lab::Flags),
     Run(run::Flags),
+    RouteServer(route_server::Flags),
+    Status(look::StatusFlags),
+    Routes(look::RoutesFlags),
+    Explain(look::ExplainFlags),
+    Replay(replay::Flags),
     Crds(crds::Flags),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Flags { command } = Flags::parse();
-    // The lab draws a table and `crds` prints YAML: only `run` has a log that anybody waits for.
-    let level = if matches!(command, Command::Run(_)) { "info" } else { "warn" };
+    // The lab draws a table and `crds` prints YAML: only what runs for long has a log that anybody waits for.
+    let level = if matches!(command, Command::Run(_) | Command::RouteServer(_)) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
     let result = match command {
         Command::Lab(flags) => lab::lab(flags).await,
         Command::Run(flags) => run::run(flags).await,
+        Command::RouteServer(flags) => route_server::route_server(flags).await,
+        Command::Status(flags) => look::status(&flags),
+        Command::Routes(flags) => look::routes(&flags),
+        Command::Explain(flags) => look::explain(&flags),
+        Command::Replay(flags) => replay::replay(&flags),
         Command::Crds(flags) => crds::crds(flags),
     };
     result.unwrap_or_else(|error| {

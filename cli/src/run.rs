@@ -8,8 +8,8 @@ use anyhow::Context;
 use roadstead_api::store::{DirectoryStore, Store};
 use roadstead_controller as controller;
 use roadstead_speaker as speaker;
-use roadstead_speaker::Ending;
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
+use roadstead_speaker::{Ending, RecordFlags};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -48,16 +48,24 @@ pub(crate) struct Flags {
     /// The port on which peers with `listen` or `passive` are accepted
     #[arg(long, value_name = "PORT", default_value_t = 179)]
     listen_port: u16,
+
+    /// The Unix socket on which `roadstead status` and `roadstead routes` look at it [default: speaker.sock in the state directory]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    record: RecordFlags,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
-    let Flags { manifests, node, state, dry_run, namespace, metrics_address, listen_port } = flags;
+    let Flags { manifests, node, state, dry_run, namespace, metrics_address, listen_port, socket, record } = flags;
     if dry_run {
         return check(&manifests);
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let state = state.unwrap_or_else(|| manifests.join(".roadstead").join(&node));
+    let socket = Some(socket.unwrap_or_else(|| state.join("speaker.sock")));
     let store = Store::Directory(DirectoryStore::open(manifests, state)?);
     let (stop, stopped) = watch::channel(None);
     let ending = || {
@@ -68,7 +76,7 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         }
     };
     let viewpoint = Viewpoint { node, missing_node: MissingNode::Implied, namespace, redirect: None };
-    let options = speaker::Options { viewpoint, metrics_address, listen_port };
+    let options = speaker::Options { viewpoint, metrics_address, listen_port, socket, record: record.into() };
     let speaker = speaker::run(store.clone(), options, ending());
     let ended = ending();
     let controller = controller::run(store, controller::Options::default(), async move {

@@ -37,6 +37,7 @@ pub fn rehearse(objects: &[Object]) -> Rehearsal {
             | Object::BgpPeer(_)
             | Object::Advertisement(_)
             | Object::ClusterNetwork(_)
+            | Object::RouteServer(_)
             | Object::NodeReport(_)
             | Object::EndpointSlice(_)
             | Object::Secret(_) => continue,

@@ -209,7 +209,7 @@ impl Desk {
                     }
                     Kind::Advertisement => return self.conditions.delete_advertisement(&key.name),
                     Kind::NodeReport => return self.conditions.delete_report(&key.name),
-                    Kind::ClusterNetwork | Kind::EndpointSlice | Kind::Secret => return,
+                    Kind::ClusterNetwork | Kind::RouteServer | Kind::EndpointSlice | Kind::Secret => return,
                 };
                 self.plan.handle_event(now, event);
             }
@@ -243,7 +243,7 @@ impl Desk {
             },
             Object::Advertisement(raw) => return self.conditions.apply_advertisement(raw),
             Object::NodeReport(raw) => return self.conditions.apply_report(now, raw),
-            Object::ClusterNetwork(_) | Object::EndpointSlice(_) | Object::Secret(_) => return,
+            Object::ClusterNetwork(_) | Object::RouteServer(_) | Object::EndpointSlice(_) | Object::Secret(_) => return,
         };
         self.plan.handle_event(now, event);
     }

@@ -28,6 +28,8 @@ struct Heard {
     /// When the present route came, by prefix: as many entries as the test has Services.
     routes: HashMap<String, Instant>,
     established: bool,
+    /// How often one has come up.
+    sessions: u32,
     /// Why the session ended, in words.
     ended: Option<String>,
 }
@@ -48,7 +50,7 @@ impl BytePeer {
         std::thread::spawn(move || {
             // One session after the other: a speaker that reconnects starts with an empty table, as a router's would.
             for stream in listener.incoming().flatten() {
-                change(&shared, |heard| *heard = Heard::default());
+                change(&shared, |heard| *heard = Heard { sessions: heard.sessions, ..Heard::default() });
                 let outcome = speak(stream, asn, &shared);
                 let reason = outcome.map_or_else(|error| format!("{error:#}"), |()| "closed".to_owned());
                 change(&shared, |heard| (heard.established, heard.ended) = (false, Some(reason)));
@@ -60,6 +62,11 @@ impl BytePeer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How often a session has come up.
+    pub fn sessions(&self) -> u32 {
+        lock(&self.heard.0).sessions
     }
 
     /// Waits until the session is up.
@@ -127,7 +134,10 @@ fn speak(mut stream: TcpStream, asn: u32, shared: &(Mutex<Heard>, Condvar)) -> R
         match kind {
             OPEN => stream.write_all(&message(KEEPALIVE, &[])).context("cannot send a KEEPALIVE")?,
             KEEPALIVE => {
-                change(shared, |heard| heard.established = true);
+                change(shared, |heard| {
+                    heard.sessions += u32::from(!heard.established);
+                    heard.established = true;
+                });
                 stream.write_all(&message(KEEPALIVE, &[])).context("cannot send a KEEPALIVE")?;
             }
             UPDATE => {
@@ -159,7 +169,8 @@ fn read_message(stream: &mut TcpStream) -> Result<Option<(u8, Vec<u8>)>> {
     Ok(Some((header[18], body)))
 }
 
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+/// A message of any type with any body.
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(HEADER + body.len()).unwrap_or(u16::MAX);
     let mut bytes = vec![0xff; 16];
     bytes.extend(length.to_be_bytes());
@@ -169,7 +180,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// An OPEN with four-octet ASN (RFC 6793) and both unicast families (RFC 4760), and a hold time that ends no test.
-fn open(asn: u32) -> Vec<u8> {
+pub fn open(asn: u32) -> Vec<u8> {
     let mut capabilities = vec![1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4];
     capabilities.extend(asn.to_be_bytes());
     let mut body = vec![4];

@@ -13,15 +13,19 @@
 //! | module | stands for |
 //! |---|---|
 //! | [`network`] | machines and cables: network namespaces, veth pairs, a bridge |
-//! | [`routers`] | FRR, BIRD and GoBGP behind one trait |
+//! | [`routers`] | FRR, BIRD, GoBGP, OpenBGPD and ExaBGP behind one trait |
+//! | [`interop`] | our speaker with all of them at once, and the table of what was seen |
 //! | [`byte_peer`] | a router of a few lines that notes when each byte came |
 //! | [`kubernetes`] | etcd, kube-apiserver, controllers, and nodes with a kubelet |
 //! | [`product`] | our binaries and a directory of manifests |
+//! | [`malformed`] | routers that are sent what nobody should send |
 //! | [`capture`] | every packet on a cable, judged by tshark |
 
 pub mod byte_peer;
 pub mod capture;
+pub mod interop;
 pub mod kubernetes;
+pub mod malformed;
 pub mod network;
 pub mod process;
 pub mod product;

@@ -2,6 +2,7 @@
 //!
 //! The bridge lives in a namespace too, so nothing shows among the interfaces of the machine that runs the tests.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -67,6 +68,16 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The file that stands for it: who opens it can enter.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+
+    /// Its name, which no other has.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A command that runs on this machine.
     ///
     /// By `nsenter` and not `ip netns exec`: the latter mounts a fresh /sys, in which a kubelet finds no cgroups.
@@ -84,6 +95,16 @@ impl Namespace {
     /// Runs `ip` on this machine.
     pub fn ip(&self, arguments: &str) -> Result<String> {
         run("ip", &format!("-netns {} {arguments}", self.name))
+    }
+
+    /// Sends a signal by its name to every process on this machine: `STOP`, `CONT`, `KILL`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let processes = run("ip", &format!("netns pids {}", self.name))?;
+        for process in processes.split_whitespace() {
+            // One of them may have ended since it was listed, as the others do when their parent is killed.
+            let _ = run("kill", &format!("-{signal} {process}"));
+        }
+        Ok(())
     }
 
     /// Makes a router of it: packets pass through.

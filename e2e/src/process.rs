@@ -97,6 +97,18 @@ impl Process {
         words.split_whitespace().next().context("VmHWM is empty")?.parse().context("VmHWM is no number")
     }
 
+    /// The processor time of its living threads since each began.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/task", self.id());
+        let threads = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+        let nanoseconds = threads.flatten().map(|thread| {
+            // A thread that has ended meanwhile counts for nothing; the first number is nanoseconds on a processor.
+            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            text.split_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or_default()
+        });
+        Ok(Duration::from_nanos(nanoseconds.sum()))
+    }
+
     /// Fails when it has ended.
     pub fn ensure_running(&mut self) -> Result<()> {
         let status = self.child.try_wait().context("cannot ask")?;

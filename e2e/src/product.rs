@@ -6,9 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::network::Namespace;
 use crate::process::Process;
+use crate::run::output_of;
 use crate::scene::Scene;
 
 /// How long our own binaries may take to end after SIGTERM.
@@ -87,6 +89,18 @@ pub fn run(scene: &Scene, machine: Option<&Namespace>, manifests: &Manifests, no
     let mut command = command("roadstead", machine)?;
     command.arg("run").arg("--manifests").arg(manifests.path()).args(["--node", node]).arg("--state").arg(state);
     Process::start(scene, &format!("roadstead-{node}"), &command)
+}
+
+/// What `roadstead` answers to somebody who looks at the speaker that [`run`] started for `node`: `status`, `routes`, `explain`.
+pub fn look(scene: &Scene, node: &str, arguments: &[&str]) -> Result<String> {
+    let socket = scene.subdirectory(&format!("state-{node}"))?.join("speaker.sock");
+    output_of(command("roadstead", None)?.args(arguments).arg("--socket").arg(socket))
+}
+
+/// The same as JSON.
+pub fn look_json(scene: &Scene, node: &str, arguments: &[&str]) -> Result<Value> {
+    let answer = look(scene, node, &[arguments, &["-o", "json"]].concat())?;
+    serde_json::from_str(&answer).with_context(|| format!("roadstead {} answered: {answer}", arguments.join(" ")))
 }
 
 /// A user with no rights: what must not need root is run as this one, also when the tests are root.

@@ -2,8 +2,11 @@
 //! command line.
 
 mod bird;
+mod config;
+mod exabgp;
 mod frr;
 mod gobgp;
+mod openbgpd;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,47 +14,46 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::scene::Scene;
+
 pub use bird::Bird;
+pub use config::{AsnOctets, Bfd, Connect, GracefulRestart, Hops, Neighbor, Role, RouterConfig, Wanted};
+pub use exabgp::Exabgp;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
-
-/// What a router is told: itself and its neighbours.
-#[derive(Clone, Debug)]
-pub struct RouterConfig {
-    pub asn: u32,
-    /// An IPv4 address, in every family: it is only a number (RFC 4271 section 4.2).
-    pub router_id: &'static str,
-    pub neighbors: Vec<Neighbor>,
-}
-
-/// One neighbour of a router.
-#[derive(Clone, Debug)]
-pub struct Neighbor {
-    pub address: IpAddr,
-    pub asn: u32,
-    /// TCP MD5 (RFC 2385).
-    pub password: Option<&'static str>,
-}
-
-impl Neighbor {
-    /// Without a password.
-    pub fn new(address: &str, asn: u32) -> Result<Self> {
-        let address = address.parse().with_context(|| format!("{address} is no IP address"))?;
-        Ok(Self { address, asn, password: None })
-    }
-
-    /// With a TCP MD5 password.
-    pub fn with_password(self, password: &'static str) -> Self {
-        Self { password: Some(password), ..self }
-    }
-}
+pub use openbgpd::Openbgpd;
 
 /// A path to a prefix, as a router tells it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
+    /// The neighbour that it came from; unspecified for the router's own.
+    pub from: IpAddr,
     pub next_hop: IpAddr,
+    /// AS numbers, separated by blanks.
+    pub as_path: String,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    pub local_preference: Option<u32>,
+    /// Only to Customer (RFC 9234).
+    pub otc: Option<u32>,
     pub communities: BTreeSet<String>,
     pub large_communities: BTreeSet<String>,
+}
+
+impl Path {
+    /// With nothing but where it comes from and where it leads to.
+    fn bare(from: IpAddr, next_hop: IpAddr) -> Self {
+        Self {
+            from,
+            next_hop,
+            as_path: String::new(),
+            med: None,
+            local_preference: None,
+            otc: None,
+            communities: BTreeSet::new(),
+            large_communities: BTreeSet::new(),
+        }
+    }
 }
 
 /// What the scenarios ask of any router.
@@ -65,11 +67,39 @@ pub trait Router {
     /// The state of the session with a neighbour, in the router's own word.
     fn session(&self, neighbor: IpAddr) -> Result<String>;
 
+    /// Has it ask a neighbour for everything again (RFC 2918).
+    fn ask_again(&self, neighbor: IpAddr) -> Result<()>;
+
+    /// Has it close the session with a neighbour by hand, and say why (RFC 9003).
+    fn shut_down(&self, neighbor: IpAddr, text: &str) -> Result<()>;
+
+    /// All that it has logged: what it was told when a session ended stands nowhere else in some of them.
+    fn log(&self) -> String;
+
+    /// Ends it as a crash does.
+    fn crash(&mut self) -> Result<()>;
+
+    /// Starts it again after [`Router::crash`], with the same configuration.
+    fn start_again(&mut self, scene: &Scene) -> Result<()>;
+
+    /// The state of the BFD session with a neighbour, in the router's own word.
+    fn bfd(&self, neighbor: IpAddr) -> Result<String> {
+        anyhow::bail!("{} has no BFD with {neighbor}", self.name())
+    }
+
     /// Fails, saying what it saw, unless the session is up.
     fn ensure_established(&self, neighbor: IpAddr) -> Result<()> {
         let state = self.session(neighbor)?;
         ensure!(state.eq_ignore_ascii_case("established"), "{}'s session with {neighbor} is {state}", self.name());
         Ok(())
+    }
+
+    /// The one path to a prefix that came from a neighbour.
+    fn path_from(&self, neighbor: IpAddr, prefix: &str) -> Result<Path> {
+        let mut paths = self.paths(prefix)?;
+        paths.retain(|path| path.from == neighbor);
+        ensure!(paths.len() == 1, "{} has {} paths for {prefix} from {neighbor}", self.name(), paths.len());
+        Ok(paths.remove(0))
     }
 
     /// Fails, saying what it saw, unless exactly these next hops lead to the prefix.

@@ -115,7 +115,8 @@ fn services_become_routes_under_the_charts_rights() -> Result<()> {
             neighbors.push(Neighbor::new(address, 64500)?.with_password("s3cret"));
         }
         let addresses: Vec<IpAddr> = neighbors.iter().map(|neighbor| neighbor.address).collect();
-        let frr = Frr::start(scene, &router, &RouterConfig { asn: 64512, router_id: "10.99.0.1", neighbors })?;
+        let frr =
+            Frr::start(scene, &router, &RouterConfig { asn: 64512, router_id: "10.99.0.1", neighbors, routes: &[] })?;
         plane.apply(CONFIGURATION)?;
 
         let controller = start_controller(scene, &plane, &control)?;

@@ -201,7 +201,7 @@ impl Network {
 
 fn router_config() -> Result<RouterConfig> {
     let neighbors: Result<Vec<Neighbor>> = NODES.iter().map(|(_, address, _)| Neighbor::new(address, 64500)).collect();
-    Ok(RouterConfig { asn: 64512, router_id: "10.99.0.1", neighbors: neighbors? })
+    Ok(RouterConfig { asn: 64512, router_id: "10.99.0.1", neighbors: neighbors?, routes: &[] })
 }
 
 /// The controller beside the control plane, a speaker on each node, all with the chart's rights.

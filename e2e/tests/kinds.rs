@@ -22,7 +22,7 @@ fn samples_and_refusals() -> Result<()> {
     scene("samples and refusals", |scene| {
         let plane = start_plane(scene)?;
 
-        for sample in ["addresses.yaml", "routing.yaml"] {
+        for sample in ["addresses.yaml", "routing.yaml", "route-server.yaml"] {
             let path = workspace().join("docs/samples").join(sample);
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             plane.apply_with(&text, &["--validate=strict"]).with_context(|| format!("docs/samples/{sample}"))?;
@@ -60,6 +60,10 @@ const fn advertisement(name: &'static str, spec: &'static str, answer: &'static 
 
 const fn claim(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
     Refusal { name, kind: "AddressClaim", spec, answer }
+}
+
+const fn route_server(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "RouteServer", spec, answer }
 }
 
 const REFUSALS: &[Refusal] = &[
@@ -102,7 +106,7 @@ const REFUSALS: &[Refusal] = &[
     peer("AS_TRANS", "{address: 192.0.2.1, peerASN: 23456}", "23456 is AS_TRANS"),
     peer("our own AS_TRANS", "{address: 192.0.2.1, peerASN: 64512, localASN: 23456}", "23456 is AS_TRANS"),
     peer("an ASN beyond 32 bits", "{address: 192.0.2.1, peerASN: 4294967296}", "less than or equal to 4294967295"),
-    peer("no address", "{peerASN: 64512}", "spec.address"),
+    peer("no address", "{peerASN: 64512}", "exactly one of address and interface"),
     peer("a name for an address", "{address: router.example, peerASN: 64512}", "must be an IPv4 or IPv6 address"),
     peer("port 0", "{address: 192.0.2.1, peerASN: 64512, port: 0}", "greater than or equal to 1"),
     peer(
@@ -124,6 +128,32 @@ const REFUSALS: &[Refusal] = &[
         "GTSM and multihop",
         "{address: 192.0.2.1, peerASN: 64512, ttlSecurity: {hops: 1}, ebgpMultihop: {ttl: 4}}",
         "ttlSecurity and ebgpMultihop exclude each other",
+    ),
+    peer("neither address nor interface", "{peerASN: 64512}", "exactly one of address and interface must be given"),
+    peer(
+        "both address and interface",
+        "{address: 192.0.2.1, interface: eth1, peerASN: 64512}",
+        "exactly one of address and interface must be given",
+    ),
+    peer(
+        "an interface and a source",
+        "{interface: eth1, sourceInterface: eth2, peerASN: 64512}",
+        "interface excludes sourceAddress, sourceInterface and ebgpMultihop",
+    ),
+    peer(
+        "a BFD interval below 10 ms",
+        "{address: 192.0.2.1, peerASN: 64512, bfd: {transmitIntervalMilliseconds: 9}}",
+        "greater than or equal to 10",
+    ),
+    peer(
+        "a BFD multiplier of 0",
+        "{address: 192.0.2.1, peerASN: 64512, bfd: {detectMultiplier: 0}}",
+        "greater than or equal to 1",
+    ),
+    peer(
+        "BFD over several hops to a neighbour",
+        "{address: 192.0.2.1, peerASN: 64512, ttlSecurity: {hops: 1}, bfd: {minimumTTL: 250}}",
+        "bfd.minimumTTL is for routers several hops away",
     ),
     peer(
         "a source of another family",
@@ -161,6 +191,26 @@ const REFUSALS: &[Refusal] = &[
         "{address: 192.0.2.1, peerASN: 64512, import: {accept: [{prefix: 10.1.0.0/8}]}}",
         "host bits must be zero",
     ),
+    peer(
+        "an action without a limit",
+        "{address: 192.0.2.1, peerASN: 64512, import: {onExcess: Drop}}",
+        "warnAtPercent, onExcess and restartSeconds need maxPrefixes",
+    ),
+    peer(
+        "a restart of a session that is not closed",
+        "{address: 192.0.2.1, peerASN: 64512, import: {maxPrefixes: 1, onExcess: Drop, restartSeconds: 1}}",
+        "restartSeconds is for onExcess: Close",
+    ),
+    peer(
+        "a warning beyond the limit",
+        "{address: 192.0.2.1, peerASN: 64512, import: {maxPrefixes: 1, warnAtPercent: 101}}",
+        "less than or equal to 100",
+    ),
+    peer(
+        "an unknown purpose",
+        "{address: 192.0.2.1, peerASN: 64512, import: {refuse: [Martian]}}",
+        "supported values: \"Private\", \"Documentation\"",
+    ),
     advertisement("nothing to announce", "{from: []}", "should have at least 1 item"),
     advertisement(
         "a bad community",
@@ -183,6 +233,51 @@ const REFUSALS: &[Refusal] = &[
         "less than or equal to 4294967295",
     ),
     claim("nobody's claim", "{cidr: 192.0.2.1/32, pool: public, owners: []}", "a claim needs an owner"),
+    route_server(
+        "nobody to let in",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: []}",
+        "should have at least 1 item",
+    ),
+    route_server(
+        "no port",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [10.77.0.1], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
+        "10.77.0.1: must be an address with a port",
+    ),
+    route_server(
+        "clients of any ASN",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"[2001:db8::1]:179\"], clients: [{name: a, prefix: 10.77.0.0/16}]}",
+        "clients of a route server need asnRanges",
+    ),
+    route_server(
+        "one client of any ASN",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16}, {name: b, prefix: 10.78.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
+        "clients of a route server need asnRanges",
+    ),
+    route_server(
+        "ASNs in the wrong order",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 2, to: 1}]}]}",
+        "from must not exceed to",
+    ),
+    route_server(
+        "ASNs for a reflector's clients",
+        "{asn: 64999, routerID: 10.77.0.1, reflector: true, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
+        "those of a reflector are in its own ASN and have none",
+    ),
+    route_server(
+        "a cluster without a reflector",
+        "{asn: 64999, routerID: 10.77.0.1, clusterID: 10.0.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
+        "clusterID is a reflector's",
+    ),
+    route_server(
+        "a network to dial",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, passive: false, asnRanges: [{from: 1, to: 2}]}]}",
+        "nobody can dial a whole network",
+    ),
+    route_server(
+        "one name for two",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}]}, {name: a, prefix: 10.78.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
+        "Duplicate value",
+    ),
     Refusal {
         name: "a second network",
         kind: "ClusterNetwork",

@@ -129,7 +129,7 @@ stringData: {{username: bgp, password: {PASSWORD}}}
 }
 
 fn router_config(neighbor: Neighbor) -> RouterConfig {
-    RouterConfig { asn: ROUTER_ASN, router_id: "10.99.0.1", neighbors: vec![neighbor] }
+    RouterConfig { asn: ROUTER_ASN, router_id: "10.99.0.1", neighbors: vec![neighbor], routes: &[] }
 }
 
 fn start_frr(stage: &Stage<'_>, config: &RouterConfig) -> Result<Box<dyn Router>> {
@@ -149,13 +149,24 @@ struct Case {
     name: &'static str,
     router_address: &'static str,
     node_address: &'static str,
+    /// What it must see as next hop of the IPv4 routes.
+    ipv4_next_hop: &'static str,
     password: bool,
 }
 
-const PLAIN: Case = Case { name: "IPv4", router_address: "10.99.0.1", node_address: "10.99.0.11", password: false };
+const PLAIN: Case = Case {
+    name: "IPv4",
+    router_address: "10.99.0.1",
+    node_address: "10.99.0.11",
+    ipv4_next_hop: "10.99.0.11",
+    password: false,
+};
 const MD5: Case = Case { name: "IPv4 with MD5", password: true, ..PLAIN };
-const OVER_V6: Case = Case { name: "IPv6", router_address: "fd00:99::1", node_address: "fd00:99::11", password: false };
+/// Without RFC 8950: the IPv4 address of the interface.
+const OVER_V6: Case = Case { name: "IPv6", router_address: "fd00:99::1", node_address: "fd00:99::11", ..PLAIN };
 const OVER_V6_MD5: Case = Case { name: "IPv6 with MD5", password: true, ..OVER_V6 };
+/// With it: the session's own.
+const EXTENDED: Case = Case { name: "IPv6 with IPv6 next hops for all", ipv4_next_hop: "fd00:99::11", ..OVER_V6 };
 
 /// The whole life of a route with one router: learned, withdrawn when its endpoint is not ready, back, withdrawn when its
 /// Service goes.
@@ -170,6 +181,9 @@ fn life_of_a_route(
         if case.password {
             neighbor = neighbor.with_password(PASSWORD);
         }
+        if case.ipv4_next_hop.contains(':') {
+            neighbor = neighbor.with_extended_next_hop();
+        }
         let node: IpAddr = neighbor.address;
         let router = start(&stage, &router_config(neighbor))?;
         let capture = Capture::start(scene, &stage.node, "node")?;
@@ -178,9 +192,7 @@ fn life_of_a_route(
 
         ours.wait_until("the session", SESSION, || router.ensure_established(node))?;
         scene.step("session is up");
-        for (prefix, next_hop) in [(V4_PREFIX, "10.99.0.11"), (V6_PREFIX, "fd00:99::11")] {
-            // RFC 8950: over an IPv6 session IPv4 routes may have an IPv6 next hop; the node has an IPv4 address, and
-            // none of these routers is asked to speak that, so it is the IPv4 one.
+        for (prefix, next_hop) in [(V4_PREFIX, case.ipv4_next_hop), (V6_PREFIX, "fd00:99::11")] {
             ours.wait_until(prefix, CHANGE, || router.ensure_next_hops(prefix, &[next_hop]))?;
             ensure_attributes(router.as_ref(), prefix)?;
         }
@@ -191,7 +203,9 @@ fn life_of_a_route(
             ensure_gone(router.as_ref())
         })?;
         manifests.write("endpoints.yaml", &endpoints(true))?;
-        ours.wait_until("the routes to come back", CHANGE, || router.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        ours.wait_until("the routes to come back", CHANGE, || {
+            router.ensure_next_hops(V4_PREFIX, &[case.ipv4_next_hop])
+        })?;
         scene.step("withdrawn and back with the endpoint");
 
         manifests.remove("service.yaml")?;
@@ -239,6 +253,11 @@ fn frr_over_ipv6_md5() -> Result<()> {
 }
 
 #[test]
+fn frr_with_extended_next_hops() -> Result<()> {
+    life_of_a_route("FRR", start_frr, &EXTENDED)
+}
+
+#[test]
 fn bird_plain() -> Result<()> {
     life_of_a_route("BIRD", start_bird, &PLAIN)
 }
@@ -254,6 +273,11 @@ fn bird_over_ipv6() -> Result<()> {
 }
 
 #[test]
+fn bird_with_extended_next_hops() -> Result<()> {
+    life_of_a_route("BIRD", start_bird, &EXTENDED)
+}
+
+#[test]
 fn gobgp_plain() -> Result<()> {
     life_of_a_route("GoBGP", start_gobgp, &PLAIN)
 }
@@ -263,9 +287,10 @@ fn gobgp_md5() -> Result<()> {
     life_of_a_route("GoBGP", start_gobgp, &MD5)
 }
 
+/// It offers RFC 8950 on every session and cannot be told not to.
 #[test]
 fn gobgp_over_ipv6() -> Result<()> {
-    life_of_a_route("GoBGP", start_gobgp, &OVER_V6)
+    life_of_a_route("GoBGP", start_gobgp, &EXTENDED)
 }
 
 /// Over iBGP a route carries LOCAL_PREF (RFC 4271 section 5.1.5), and under policy Cluster a node announces a Service
@@ -418,9 +443,19 @@ fn a_refresh_has_a_beginning_and_an_end() -> Result<()> {
         let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?;
         let node = neighbor.address;
         let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
-        let manifests = stage.manifests(&peer("10.99.0.1", ROUTER_ASN, false))?;
+        // Without graceful restart FRR puts every answer off, so enhanced refresh is not offered (docs/interop.md).
+        let manifests = stage.manifests(&with_graceful_restart("{}"))?;
         let mut ours = stage.run(&manifests)?;
         ours.wait_until("the routes", SESSION, || frr.ensure_next_hops(V4_PREFIX, &["10.99.0.11"]))?;
+        // RFC 7313 section 4: what is asked for before End-of-RIB is answered by what that ends.
+        ours.wait_until("our End-of-RIB", CHANGE, || {
+            let log = frr.log();
+            for family in ["IPv4 Unicast", "IPv6 Unicast"] {
+                let line = format!("rcvd End-of-RIB for {family} from {node}");
+                ensure!(log.contains(&line), "FRR's log lacks: {line}");
+            }
+            Ok(())
+        })?;
         frr.ask_again(node)?;
         ours.wait_until("the answer", CHANGE, || {
             let log = frr.log();
@@ -507,6 +542,30 @@ fn a_wrong_password_keeps_the_session_down() -> Result<()> {
         // The password arrives, and the session comes up without a restart.
         manifests.write("peer.yaml", &peer("10.99.0.1", ROUTER_ASN, true))?;
         ours.wait_until("the session", SESSION, || frr.ensure_established(node))
+    })
+}
+
+/// The kernel finds the key of an incoming connection by the peer's address, so of two passwords for one address one is
+/// refused in words, and the session that is there stays.
+#[test]
+fn a_second_password_for_one_address_is_refused() -> Result<()> {
+    scene("two BGPPeers that listen for one address with two passwords", |scene| {
+        let stage = Stage::build(scene)?;
+        let neighbor = Neighbor::new("10.99.0.11", NODE_ASN)?.with_password(PASSWORD);
+        let node = neighbor.address;
+        let frr = Frr::start(scene, &stage.router, &router_config(neighbor))?;
+        let listening = peer("10.99.0.1", ROUTER_ASN, true).replace("timers:", "listen: true, timers:");
+        let manifests = stage.manifests(&listening)?;
+        let mut ours = stage.run(&manifests)?;
+        ours.wait_until("the session", SESSION, || frr.ensure_established(node))?;
+        let twin = listening.replace("name: router", "name: twin").replace(PASSWORD, "another");
+        manifests.write("twin.yaml", &twin)?;
+        let line = wait_for_words(&mut ours, &["bgppeer twin: no session", "10.99.0.1/32 of router"])?;
+        scene.step(&format!("we say: {line}"));
+        // As soon as it is one password, both are fine: whoever calls from there can be heard.
+        manifests.write("twin.yaml", &twin.replace("another", PASSWORD))?;
+        wait_for_words(&mut ours, &["session added", "peer=twin"])?;
+        frr.ensure_established(node)
     })
 }
 

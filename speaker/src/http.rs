@@ -1,4 +1,4 @@
-//! `/metrics`, `/livez` and `/readyz`.
+//! `/sessions`, `/metrics`, `/livez` and `/readyz`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,9 +9,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use roadstead_bgp::bfd::{BfdSessionStatus, BfdStatus, State as BfdState};
 use roadstead_bgp::driver::Handle;
-use roadstead_bgp::{PeerStatus, SessionState};
+use roadstead_bgp::{MalformedOutcome, PeerStatus, SessionState};
 use tokio::net::TcpListener;
+
+use crate::{local, report};
 
 /// What the endpoints tell.
 #[derive(Clone)]
@@ -49,6 +52,7 @@ pub async fn serve(listener: TcpListener, telemetry: Telemetry) {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/sessions", get(sessions))
         .with_state(telemetry);
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "metrics and probes are no longer served");
@@ -68,21 +72,59 @@ async fn metrics(State(telemetry): State<Telemetry>) -> Result<String, (StatusCo
     let sessions = telemetry.engine.status().await.map_err(internal)?;
     let registry = Registry::new();
     register(&registry, &sessions, telemetry.prefixes.load(Ordering::Relaxed)).map_err(internal)?;
+    let bfd = telemetry.engine.bfd().await.map_err(internal)?;
+    register_bfd(&registry, &bfd.bfd).map_err(internal)?;
     TextEncoder::new().encode_to_string(&registry.gather()).map_err(internal)
+}
+
+/// A line for each session, for people.
+async fn sessions(State(telemetry): State<Telemetry>) -> Result<String, (StatusCode, String)> {
+    let sessions = telemetry.engine.status().await.map_err(internal)?;
+    let mut lines = vec![format!(
+        "{:<32} {:<40} {:>10} {:<12} {:>9} {:>9} {:>9} {:>9}  {}",
+        "SESSION", "ADDRESS", "ASN", "STATE", "SECONDS", "ACCEPTED", "REFUSED", "SENT", "LAST ERROR"
+    )];
+    lines.extend(sessions.iter().map(|session| {
+        let line = format!(
+            "{:<32} {:<40} {:>10} {:<12} {:>9} {:>9} {:>9} {:>9}  {}",
+            session.key.as_str(),
+            report::address(session),
+            session.remote_asn.map(|asn| asn.to_string()).unwrap_or_default(),
+            session.state.name(),
+            session.since.elapsed().as_secs(),
+            session.prefixes_accepted,
+            session.refused.values().sum::<u64>(),
+            session.prefixes_sent,
+            session.last_error.as_deref().unwrap_or_default(),
+        );
+        line.trim_end().to_owned()
+    }));
+    Ok(lines.join("\n") + "\n")
 }
 
 fn register(registry: &Registry, sessions: &[PeerStatus], prefixes: usize) -> prometheus::Result<()> {
     let wanted = IntGauge::new("roadstead_speaker_prefixes", "Distinct prefixes that this node wants announced.")?;
     wanted.set(gauge(prefixes as u64));
     registry.register(Box::new(wanted))?;
-    let families: [(&str, &str, fn(&PeerStatus) -> u64); 7] = [
+    let families: [(&str, &str, fn(&PeerStatus) -> u64); 10] = [
         ("roadstead_speaker_session_up", "1 while the session is established.", |s| {
             u64::from(s.state == SessionState::Established)
         }),
         ("roadstead_speaker_session_flaps", "Established sessions lost since the peer was configured.", |s| s.flaps),
         ("roadstead_speaker_prefixes_sent", "Prefixes that the peer was told.", |s| s.prefixes_sent as u64),
+        ("roadstead_speaker_prefixes_received", "Announcements received in this session.", |s| s.prefixes_received),
         ("roadstead_speaker_prefixes_accepted", "Prefixes accepted from the peer.", |s| s.prefixes_accepted as u64),
         ("roadstead_speaker_prefixes_refused", "Announcements refused in this session.", |s| s.refused.values().sum()),
+        (
+            "roadstead_speaker_updates_with_discarded_attributes",
+            "Malformed UPDATEs in this session that cost an attribute (RFC 7606).",
+            |s| s.updates_with_discarded_attributes,
+        ),
+        (
+            "roadstead_speaker_updates_treated_as_withdrawn",
+            "Malformed UPDATEs in this session that cost their routes (RFC 7606).",
+            |s| s.updates_treated_as_withdrawn,
+        ),
         ("roadstead_speaker_messages_in", "BGP messages received since the peer was configured.", |s| s.messages_in),
         ("roadstead_speaker_messages_out", "BGP messages sent since the peer was configured.", |s| s.messages_out),
     ];
@@ -93,7 +135,82 @@ fn register(registry: &Registry, sessions: &[PeerStatus], prefixes: usize) -> pr
         }
         registry.register(Box::new(family))?;
     }
-    Ok(())
+    register_by(
+        registry,
+        "roadstead_speaker_refusals",
+        "Announcements refused in this session, by reason.",
+        "reason",
+        sessions,
+        |s| s.refused.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
+    )?;
+    register_by(
+        registry,
+        "roadstead_speaker_malformed_updates",
+        "Malformed UPDATEs in this session that cost less than it, by what they cost (RFC 7606).",
+        "outcome",
+        sessions,
+        |s| {
+            let outcomes = [
+                (MalformedOutcome::AttributeDiscarded, s.updates_with_discarded_attributes),
+                (MalformedOutcome::TreatedAsWithdrawn, s.updates_treated_as_withdrawn),
+            ];
+            outcomes.into_iter().map(|(outcome, count)| (local::outcome(outcome).to_owned(), count)).collect()
+        },
+    )?;
+    register_by(
+        registry,
+        "roadstead_speaker_max_prefixes",
+        "Accepted prefixes that are allowed, by family; absent where there is no limit.",
+        "family",
+        sessions,
+        |s| s.limits.iter().map(|limit| (limit.family.to_string(), u64::from(limit.limit))).collect(),
+    )
+}
+
+/// A family with a second label. Its values are ours: no peer decides how many there are.
+fn register_by(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    sessions: &[PeerStatus],
+    values: fn(&PeerStatus) -> Vec<(String, u64)>,
+) -> prometheus::Result<()> {
+    let family = IntGaugeVec::new(Opts::new(name, help), &["peer", label])?;
+    for session in sessions {
+        for (value, count) in values(session) {
+            family.with_label_values(&[session.key.as_str(), &value]).set(gauge(count));
+        }
+    }
+    registry.register(Box::new(family))
+}
+
+fn register_bfd(registry: &Registry, bfd: &BfdStatus) -> prometheus::Result<()> {
+    let families: [(&str, &str, fn(&BfdSessionStatus) -> u64); 5] = [
+        ("roadstead_speaker_bfd_session_up", "1 while the BFD session is up.", |s| u64::from(s.state == BfdState::Up)),
+        ("roadstead_speaker_bfd_session_ups", "How often the BFD session came up.", |s| s.ups),
+        ("roadstead_speaker_bfd_session_downs", "How often the BFD session went from Up to Down.", |s| s.downs),
+        ("roadstead_speaker_bfd_packets_in", "BFD packets received and not discarded.", |s| s.packets_in),
+        ("roadstead_speaker_bfd_packets_out", "BFD packets sent.", |s| s.packets_out),
+    ];
+    for (name, help, value) in families {
+        let family = IntGaugeVec::new(Opts::new(name, help), &["peer"])?;
+        for (key, session) in &bfd.sessions {
+            family.with_label_values(&[key.as_str()]).set(gauge(value(session)));
+        }
+        registry.register(Box::new(family))?;
+    }
+    let help = "BFD packets thrown away, by reason; without a peer where they belong to no session.";
+    let discarded = IntGaugeVec::new(Opts::new("roadstead_speaker_bfd_packets_discarded", help), &["peer", "reason"])?;
+    let of_nobody = bfd.discarded.iter().map(|(reason, count)| ("", reason, count));
+    let of_sessions = bfd
+        .sessions
+        .iter()
+        .flat_map(|(key, session)| session.discarded.iter().map(|(reason, count)| (key.as_str(), reason, count)));
+    for (peer, reason, count) in of_nobody.chain(of_sessions) {
+        discarded.with_label_values(&[peer, reason.name()]).set(gauge(*count));
+    }
+    registry.register(Box::new(discarded))
 }
 
 fn gauge(value: u64) -> i64 {

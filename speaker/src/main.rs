@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use roadstead_api::store::{KubernetesStore, LOG_DIRECTIVES, Store};
+use roadstead_speaker::local::DEFAULT_SOCKET;
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
-use roadstead_speaker::{Ending, Options, run};
+use roadstead_speaker::{Ending, Options, RecordFlags, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Announces the addresses of a cluster's Services from one node, over BGP.
@@ -38,18 +39,31 @@ struct Flags {
     /// The port on which peers with `listen` or `passive` are accepted
     #[arg(long, value_name = "PORT", default_value_t = 179)]
     listen_port: u16,
+
+    /// The Unix socket on which `roadstead status` and `roadstead routes` look at it
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+
+    #[command(flatten)]
+    record: RecordFlags,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Flags { kubeconfig, node, namespace, metrics_address, listen_port } = Flags::parse();
+    let Flags { kubeconfig, node, namespace, metrics_address, listen_port, socket, record } = Flags::parse();
     // What RUST_LOG says comes last and so goes first.
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = tracing_subscriber::EnvFilter::new(format!("{LOG_DIRECTIVES},{level}"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
     let viewpoint = Viewpoint { node, missing_node: MissingNode::Silent, namespace, redirect: None };
-    let options = Options { viewpoint, metrics_address: Some(metrics_address), listen_port };
+    let options = Options {
+        viewpoint,
+        metrics_address: Some(metrics_address),
+        listen_port,
+        socket: Some(socket),
+        record: record.into(),
+    };
     match start(kubeconfig, options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -149,7 +149,7 @@ impl Picture {
                     sessions.wanted.insert(key, (config, peer.labels.clone()));
                 }
                 Err(refusal) => {
-                    sessions.refused.insert(key, (peer.remote.ip().to_string(), refusal));
+                    sessions.refused.insert(key, (peer.router(), refusal));
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Picture {
             Object::Service(service) => self.intent.set_service(ServiceKey::from(&*service), service_view(&service)),
             Object::EndpointSlice(slice) => self.set_slice(&slice),
             // Not watched.
-            Object::Namespace(_) | Object::NodeReport(_) => {}
+            Object::Namespace(_) | Object::NodeReport(_) | Object::RouteServer(_) => {}
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl Picture {
                     self.intent.set_slice(service, &name, None);
                 }
             }
-            Kind::Namespace | Kind::NodeReport => {}
+            Kind::Namespace | Kind::NodeReport | Kind::RouteServer => {}
         }
     }
 

@@ -10,18 +10,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use roadstead_api::OwnerReference;
 use roadstead_api::checked::Labels;
 use roadstead_api::kinds::NodeReport;
 use roadstead_api::store::{Event, Store};
-use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle};
+use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle, RecordTo};
 use roadstead_bgp::{PeerConfig, PeerKey, Shutdown};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::http::{self, Telemetry};
+use crate::local;
 use crate::node::LocalNode;
 use crate::picture::{Picture, Sessions, Viewpoint};
 use crate::report::{self, Moment};
@@ -36,6 +38,10 @@ pub struct Options {
     pub metrics_address: Option<SocketAddr>,
     /// The port that passive and listening peers are accepted on.
     pub listen_port: u16,
+    /// The Unix socket on which an operator on the node may look at sessions and routes; `None`: nowhere.
+    pub socket: Option<PathBuf>,
+    /// Where every input of the BGP engine is written down, to be replayed; `None`: nowhere.
+    pub record: Option<RecordTo>,
 }
 
 /// Why a speaker could not start, or ended.
@@ -79,12 +85,16 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         None => None,
         Some(address) => Some(http::bind(address).await.map_err(|source| RunError::Metrics { address, source })?),
     };
-    let config = DriverConfig { listen: Vec::new(), seed: seed() };
+    let config = DriverConfig { listen: Vec::new(), seed: seed(), record: options.record };
     let (engine, engine_events) = Driver::start(config).map_err(RunError::Engine)?;
     let telemetry = Telemetry::new(engine.clone());
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(listener) = metrics_listener {
         tasks.spawn(http::serve(listener, telemetry.clone()));
+    }
+    let source = local::Source::new(engine.clone(), &options.viewpoint.node);
+    if let Some(path) = &options.socket {
+        local::start(path, source.clone());
     }
     let (reports, report_inbox) = watch::channel(None);
     tasks.spawn(write_reports(store.clone(), report_inbox));
@@ -94,6 +104,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         picture: Picture::new(options.viewpoint),
         engine: engine.clone(),
         telemetry,
+        source,
         reports,
         sessions: BTreeMap::new(),
         refused: BTreeMap::new(),
@@ -118,6 +129,7 @@ struct Speaker {
     picture: Picture,
     engine: Handle,
     telemetry: Telemetry,
+    source: local::Source,
     reports: watch::Sender<Option<NodeReport>>,
     listen_port: u16,
     /// The sessions that the engine was given.
@@ -185,12 +197,6 @@ impl Speaker {
             wanted.remove(&key);
             refused.insert(key, (address, refusal));
         }
-        for (key, (_, refusal)) in &refused {
-            if self.refused.get(key).map(|(_, before)| before) != Some(refusal) {
-                tracing::warn!("BGPPeer {key}: no session: {refusal}");
-            }
-        }
-        self.refused = refused;
         let gone: Vec<PeerKey> = self.sessions.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
             tracing::info!(peer = %key, "session removed");
@@ -199,21 +205,58 @@ impl Speaker {
             self.engine.remove_peer(key).await?;
         }
         let mut new_sessions = Vec::new();
+        let mut again = BTreeMap::new();
         for (key, (config, labels)) in wanted {
-            if self.sessions.get(&key) != Some(&config) {
-                match self.engine.set_peer(key.clone(), config.clone()).await {
-                    Ok(()) => {}
-                    Err(driver::SetPeerError::Stopped(stopped)) => return Err(stopped.into()),
-                    Err(error) => tracing::error!(peer = %key, %error, "session refused"),
-                }
-                if self.sessions.insert(key.clone(), config).is_none() {
+            match self.set_session(&key, &config, &mut new_sessions).await? {
+                Ok(()) => self.picture.intent().set_peer(key, labels),
+                Err(_) => drop(again.insert(key, (config, labels))),
+            }
+        }
+        // What did not fit beside another peer as that one was before may fit now.
+        for (key, (config, labels)) in again {
+            match self.set_session(&key, &config, &mut new_sessions).await? {
+                Ok(()) => self.picture.intent().set_peer(key, labels),
+                Err(refusal) => drop(refused.insert(key, (config.transport.router(), refusal))),
+            }
+        }
+        for (key, (_, refusal)) in &refused {
+            if self.refused.get(key).map(|(_, before)| before) != Some(refusal) {
+                tracing::warn!("BGPPeer {key}: no session: {refusal}");
+            }
+        }
+        self.source.set_refused(refused.clone());
+        self.refused = refused;
+        Ok(new_sessions)
+    }
+
+    /// What the engine does not take has no session, as with anything else that refuses one: the session as it was before may
+    /// be what is in the way of another.
+    async fn set_session(
+        &mut self,
+        key: &PeerKey,
+        config: &PeerConfig,
+        new_sessions: &mut Vec<PeerKey>,
+    ) -> Result<Result<(), Refusal>, RunError> {
+        if self.sessions.get(key) == Some(config) {
+            return Ok(Ok(()));
+        }
+        match self.engine.set_peer(key.clone(), config.clone()).await {
+            Ok(()) => {
+                if self.sessions.insert(key.clone(), config.clone()).is_none() {
                     tracing::info!(peer = %key, "session added");
                     new_sessions.push(key.clone());
                 }
+                Ok(Ok(()))
             }
-            self.picture.intent().set_peer(key, labels);
+            Err(driver::SetPeerError::Stopped(stopped)) => Err(stopped.into()),
+            Err(error) => {
+                if self.sessions.remove(key).is_some() {
+                    self.picture.intent().remove_peer(key);
+                    self.engine.remove_peer(key.clone()).await?;
+                }
+                Ok(Err(Refusal::Engine { reason: error.to_string() }))
+            }
         }
-        Ok(new_sessions)
     }
 
     /// Listens where a peer is passive or says `listen: true`, and nowhere else. A peer that is waited for where nothing can listen
@@ -226,7 +269,7 @@ impl Speaker {
             let address = SocketAddr::new(config.transport.source.unwrap_or(any), self.listen_port);
             if let Err(error) = self.engine.listen(address).await {
                 let refusal = Refusal::CannotListen { address, reason: error.to_string() };
-                refused.insert(key.clone(), (remote.to_string(), refusal));
+                refused.insert(key.clone(), (config.transport.router(), refusal));
             }
         }
         refused
@@ -241,8 +284,8 @@ impl Speaker {
         let prefixes = self.picture.intent().prefix_count();
         self.telemetry.set_prefixes(prefixes);
         let Some(node) = self.picture.node() else { return Ok(()) };
-        let sessions = self.engine.status().await?;
-        let mut report = report::node_report(node, Moment::now(), prefixes, &sessions, &self.refused);
+        let (sessions, bfd) = (self.engine.status().await?, self.engine.bfd().await?);
+        let mut report = report::node_report(node, Moment::now(), prefixes, &sessions, &bfd, &self.refused);
         report.metadata.owner_references = owner_reference(node).map(|owner| vec![owner]);
         self.reports.send_replace(Some(report));
         Ok(())

@@ -9,7 +9,10 @@ use roadstead_api::checked::{self, Peer, SecretKey, TransportMode};
 use roadstead_api::kinds;
 use roadstead_api::kubernetes::Secret;
 use roadstead_bgp as bgp;
-use roadstead_bgp::{Asn, Connect, GracefulRestart, ImportPolicy, NextHops, Password, PeerConfig};
+use roadstead_bgp::bfd::{BfdConfig, Hops};
+use roadstead_bgp::{
+    Asn, Connect, Excess, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password, PeerConfig, Purpose,
+};
 
 use crate::node::LocalNode;
 
@@ -43,7 +46,13 @@ pub enum Refusal {
         /// What the system says.
         reason: String,
     },
-    /// The engine cannot run the session.
+    /// The engine cannot run the session beside the others.
+    #[error("{reason}")]
+    Engine {
+        /// What it says.
+        reason: String,
+    },
+    /// No engine could run the session.
     #[error(transparent)]
     Config(#[from] bgp::ConfigError),
 }
@@ -98,6 +107,7 @@ impl Surroundings<'_> {
         config.import = import(&peer.import);
         // Without N: a dead node's routes must not outlive the hold time.
         config.graceful_restart = peer.graceful_restart.map(GracefulRestart::new);
+        config.bfd = peer.bfd.map(bfd);
         config.role = peer.role.map(role);
         config.connect = match peer.mode {
             TransportMode::Dial => Connect::Dial,
@@ -133,6 +143,7 @@ impl Surroundings<'_> {
     fn redirect(&self, config: &mut PeerConfig, peer: &str, redirect: &Redirect) {
         config.next_hops.ipv4 = config.next_hops.ipv4.or(self.node.ipv4).or(redirect.next_hops.ipv4);
         config.next_hops.ipv6 = config.next_hops.ipv6.or(self.node.ipv6).or(redirect.next_hops.ipv6);
+        config.bfd = None;
         config.connect = Connect::Dial;
         config.connect_retry = Duration::from_millis(250);
         config.transport.remote = (redirect.router)(peer);
@@ -159,11 +170,33 @@ fn role(role: kinds::Role) -> bgp::Role {
     }
 }
 
+fn bfd(bfd: checked::Bfd) -> BfdConfig {
+    BfdConfig {
+        transmit_interval: bfd.transmit_interval,
+        receive_interval: bfd.receive_interval,
+        multiplier: bfd.multiplier,
+        hops: bfd.minimum_ttl.map_or(Hops::Single, |minimum_ttl| Hops::Multi { minimum_ttl }),
+    }
+}
+
 fn import(import: &checked::Import) -> ImportPolicy {
     let rule =
         |rule: &checked::PrefixRule| bgp::PrefixRule { prefix: rule.prefix, ge: Some(rule.ge), le: Some(rule.le) };
     let accept = import.accept.iter().map(rule).collect();
-    ImportPolicy { accept, max_prefixes: import.max_prefixes, ..ImportPolicy::default() }
+    let max_prefixes = import.max_prefixes.map(|checked::MaxPrefixes { limit, warn_at, excess }| MaxPrefixes {
+        limit,
+        warn_at,
+        excess: match excess {
+            checked::Excess::Close { restart } => Excess::Close { restart },
+            checked::Excess::Drop => Excess::Drop,
+        },
+    });
+    let ImportPolicy { mut refuse, .. } = ImportPolicy::default();
+    refuse.extend(import.refuse.iter().map(|purpose| match purpose {
+        kinds::Purpose::Private => Purpose::Private,
+        kinds::Purpose::Documentation => Purpose::Documentation,
+    }));
+    ImportPolicy { accept, max_prefixes, refuse, allow_own_asn: import.allow_own_asn }
 }
 
 #[cfg(test)]

@@ -50,13 +50,16 @@ enum Task {
         filter: Option<String>,
     },
     /// Measures the product against its budgets, on a release build.
+    ///
+    /// Without a name, every measurement.
     Bench {
-        /// Which measurement; without it, all of them.
-        #[arg(value_enum)]
+        #[command(subcommand)]
         name: Option<bench::Bench>,
     },
     /// Writes the chart's CRDs from the types they are generated from.
     Crds,
+    /// Runs the interop matrix, and writes into docs/interop.md what is seen.
+    Interop,
     /// Brings in what the end-to-end tests drive (Debian packages, Go tools), and runs nothing.
     Prepare,
 }
@@ -66,8 +69,9 @@ fn main() -> ExitCode {
     let outcome = match arguments.task {
         Task::Test { fast: true, filter } => test::fast(filter.as_deref()),
         Task::Test { fast: false, filter } => test::all(filter.as_deref()),
-        Task::Bench { name } => bench::run(name),
+        Task::Bench { name } => bench::run(name.as_ref()),
         Task::Crds => crds::write(),
+        Task::Interop => test::interop(),
         Task::Prepare => prerequisites::ensure().and_then(|()| tools::ensure()),
     };
     match outcome {

@@ -25,10 +25,12 @@ const PACKAGES: &[Package] = &[
     Package { name: "containerd", file: "/usr/bin/containerd" },
     Package { name: "containernetworking-plugins", file: "/usr/lib/cni/bridge" },
     Package { name: "etcd-server", file: "/usr/bin/etcd" },
+    Package { name: "exabgp", file: "/usr/sbin/exabgp" },
     Package { name: "frr", file: "/usr/lib/frr/bgpd" },
     Package { name: "gobgpd", file: "/usr/bin/gobgpd" },
     Package { name: "iproute2", file: "/sbin/ip" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
+    Package { name: "openbgpd", file: "/usr/sbin/bgpctl" },
     Package { name: "openssl", file: "/usr/bin/openssl" },
     Package { name: "procps", file: "/sbin/sysctl" },
     Package { name: "runc", file: "/usr/sbin/runc" },
@@ -75,7 +77,7 @@ pub(crate) fn ensure() -> Result<()> {
     step::run("apt-get install", step::nothing, install.env("DEBIAN_FRONTEND", "noninteractive"))?;
     if Path::new("/run/systemd/system").exists() {
         step::say(
-            "        Debian enables daemons for the next boot; `systemctl disable frr bird etcd containerd` keeps them off",
+            "        Debian enables daemons for the next boot; `systemctl disable frr bird openbgpd exabgp etcd containerd` keeps them off",
         );
     }
     let missing = self::missing();

@@ -10,7 +10,7 @@ const ROOTLESS: &[&str] = &["lab", "bad_input"];
 
 /// Rules, lints, unit tests and tests of the binaries: no root, no installs, no network.
 pub(crate) fn fast(filter: Option<&str>) -> Result<()> {
-    unit_tests(filter)?;
+    unit_tests(filter, "some")?;
     build()?;
     end_to_end("tests of the binaries", ROOTLESS, filter)?;
     step::say("passed  everything that needs no root; the rest: cargo xtask test");
@@ -21,13 +21,22 @@ pub(crate) fn fast(filter: Option<&str>) -> Result<()> {
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     // First, because it costs nothing to know at once that the run cannot succeed.
     prerequisites::possible()?;
-    unit_tests(filter)?;
+    unit_tests(filter, "all")?;
     build()?;
     prerequisites::ensure()?;
     tools::ensure()?;
     end_to_end("end-to-end tests", &["*"], filter)?;
     step::say("passed  everything");
     Ok(())
+}
+
+/// The interop matrix, which writes its tables instead of comparing them.
+pub(crate) fn interop() -> Result<()> {
+    build()?;
+    prerequisites::ensure()?;
+    let mut command =
+        cargo(&["test", "--package", "roadstead-e2e", "--test", "interop", "--", "--test-threads=1", "--nocapture"]);
+    step::run("interop matrix", step::each_test, command.env("ROADSTEAD_INTEROP_WRITE", "1"))
 }
 
 /// The rules of the code base, for a run without a filter: who asks for one test wants that one.
@@ -40,7 +49,8 @@ fn rules() -> Result<()> {
     step::run("documentation", step::nothing, cargo(&documentation).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn unit_tests(filter: Option<&str>) -> Result<()> {
+/// `stories`: how many of the simulated networks of `bgp/tests/simulation`.
+fn unit_tests(filter: Option<&str>, stories: &str) -> Result<()> {
     if filter.is_some_and(is_scenario_file) {
         return Ok(());
     }
@@ -49,7 +59,7 @@ fn unit_tests(filter: Option<&str>) -> Result<()> {
     }
     let mut arguments = vec!["test", "--workspace", "--exclude", "roadstead-e2e"];
     arguments.extend(filter);
-    step::run("unit and process tests", step::test_results, &mut cargo(&arguments))?;
+    step::run("unit and process tests", step::test_results, cargo(&arguments).env("ROADSTEAD_STORIES", stories))?;
     // The harness has tests of its own; its scenarios come last.
     let mut arguments = vec!["test", "--package", "roadstead-e2e", "--lib", "--bins"];
     arguments.extend(filter);

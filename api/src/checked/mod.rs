@@ -6,20 +6,24 @@
 mod advertisement;
 mod claim;
 mod error;
+mod import;
 mod network;
 mod peer;
 mod pool;
 mod range;
+mod route_server;
 mod selector;
 mod service;
 
 pub use advertisement::{Advertisement, LoadBalancerSource, PeerChoice, RouteSettings};
 pub use claim::{ClaimName, host_prefix};
 pub use error::{Findings, Invalid, ObjectRef};
+pub use import::{Excess, Import, MaxPrefixes, PrefixRule};
 pub use network::Network;
-pub use peer::{Family, Import, Peer, PeerAsn, PrefixRule, SecretKey, TransportMode, Ttl, asn};
+pub use peer::{Bfd, Family, Peer, PeerAsn, SecretKey, TransportMode, Ttl, asn};
 pub use pool::{NamespaceChoice, Pool};
 pub use range::{AddressRange, RangeError};
+pub use route_server::{RouteServer, RouteServerClient};
 pub use selector::{Expression, Selector};
 pub use service::{FamilyPolicy, LoadBalancer, Port, Protocol, ServiceKey, TrafficPolicy, status_addresses};
 

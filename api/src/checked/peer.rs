@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
-
-use super::range::parse_cidr;
-use super::{Findings, Invalid, ObjectRef, Selector};
+use super::{Findings, Import, Invalid, ObjectRef, Selector};
 use crate::kinds::{self, AddressFamily, AsnNumber, BgpPeer, BgpPeerSpec, PeerType, Role};
 
 /// A `BGPPeer` whose fields were checked.
@@ -17,7 +14,8 @@ pub struct Peer {
     pub name: String,
     /// The object's labels, for `peerSelector`.
     pub labels: BTreeMap<String, String>,
-    /// The router's address and port.
+    /// The router's address and port; `::` of a router that is behind `source_interface` and has no address that is known
+    /// here.
     pub remote: SocketAddr,
     /// The router's ASN.
     pub peer_asn: PeerAsn,
@@ -49,6 +47,8 @@ pub struct Peer {
     pub next_hop_ipv6: Option<Ipv6Addr>,
     /// How long the router is asked to keep our routes while we restart (RFC 4724); `None`: not at all.
     pub graceful_restart: Option<Duration>,
+    /// BFD beside the session.
+    pub bfd: Option<Bfd>,
     /// What we are to the router (RFC 9234); `None`: nothing is said of it.
     pub role: Option<Role>,
     /// Who opens the connection.
@@ -94,6 +94,19 @@ pub enum Ttl {
     },
 }
 
+/// BFD beside a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// How often we would like to send; 10 ms to 60 s.
+    pub transmit_interval: Duration,
+    /// How often we bear packets; 10 ms to 60 s.
+    pub receive_interval: Duration,
+    /// How many of our packets may be lost; at least 1.
+    pub multiplier: u8,
+    /// Over several hops, with at least this TTL on arrival; `None`: over one.
+    pub minimum_ttl: Option<u8>,
+}
+
 /// An address family of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -114,27 +127,15 @@ pub enum TransportMode {
     Passive,
 }
 
-/// What is accepted from a router.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Import {
-    /// Everything that none of these takes is refused.
-    pub accept: Vec<PrefixRule>,
-    /// More accepted prefixes than this end the session.
-    pub max_prefixes: Option<u32>,
-}
-
-/// A prefix and the lengths that are taken below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrefixRule {
-    /// The prefix.
-    pub prefix: IpNet,
-    /// From this length on; at least the prefix's own.
-    pub ge: u8,
-    /// Up to this length.
-    pub le: u8,
-}
-
 impl Peer {
+    /// The router in words: its address, or the interface that it is behind.
+    pub fn router(&self) -> String {
+        match &self.source_interface {
+            Some(interface) if self.remote.ip().is_unspecified() => interface.clone(),
+            _ => self.remote.ip().to_string(),
+        }
+    }
+
     /// Checks an object.
     pub fn check(raw: &BgpPeer) -> Result<Self, Vec<Invalid>> {
         let name = raw.metadata.name.clone().unwrap_or_default();
@@ -145,14 +146,7 @@ impl Peer {
 
     fn check_spec(name: String, raw: &BgpPeer, findings: &mut Findings) -> Option<Self> {
         let spec = &raw.spec;
-        let address = findings.take(
-            "spec.address",
-            &spec.address,
-            spec.address.0.parse::<IpAddr>().map_err(|_| "must be an IPv4 or IPv6 address"),
-        );
-        if address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
-            findings.refuse("spec.address", &spec.address, "must be the address of one router");
-        }
+        let address = router(spec, findings);
         let port = u16::try_from(spec.port).ok().filter(|port| *port != 0);
         if port.is_none() {
             findings.refuse("spec.port", spec.port, "must be from 1 to 65535");
@@ -173,10 +167,11 @@ impl Peer {
                 format!("must be of the same family as spec.address {address}"),
             );
         }
-        let source_interface = spec.source_interface.clone();
+        let source_interface = spec.interface.clone().or_else(|| spec.source_interface.clone());
         if source_interface.as_ref().is_some_and(|name| name.is_empty() || name.len() > 15) {
             let given = source_interface.clone().unwrap_or_default();
-            findings.refuse("spec.sourceInterface", given, "must be the name of an interface, 1 to 15 characters");
+            let field = if spec.interface.is_some() { "spec.interface" } else { "spec.sourceInterface" };
+            findings.refuse(field, given, "must be the name of an interface, 1 to 15 characters");
         }
         let router_id = spec.router_id.as_ref().and_then(|text| {
             let parsed = text.0.parse::<Ipv4Addr>().map_err(|_| "must be written as an IPv4 address");
@@ -185,8 +180,8 @@ impl Peer {
         if router_id.is_some_and(|id| id.is_unspecified()) {
             findings.refuse("spec.routerID", "0.0.0.0", "must not be zero (RFC 6286)");
         }
-        let (hold_time, keepalive, connect_retry) = timers(&spec.timers, findings);
-        let ttl = ttl(spec, findings);
+        let (hold_time, keepalive, connect_retry) = timers("spec", &spec.timers, findings);
+        let ttl = ttl("spec", spec.ttl_security.as_ref(), spec.ebgp_multihop.as_ref(), findings);
         let next_hop = spec.next_hop.clone().unwrap_or_default();
         let next_hop_ipv4 = next_hop.ipv4.and_then(|text| {
             let parsed = text.0.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address");
@@ -218,14 +213,49 @@ impl Peer {
             next_hop_ipv4,
             next_hop_ipv6,
             graceful_restart: graceful_restart(spec.graceful_restart.as_ref(), findings),
+            bfd: bfd(spec, ttl, findings),
             role: role(spec, findings),
             mode: match (spec.passive, spec.listen) {
                 (true, _) => TransportMode::Passive,
                 (false, true) => TransportMode::Both,
                 (false, false) => TransportMode::Dial,
             },
-            import: import(spec.import.as_ref(), findings),
+            import: Import::check(spec.import.as_ref(), findings),
         })
+    }
+}
+
+/// The router's address; `::` behind an interface.
+fn router(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<IpAddr> {
+    match (&spec.address, &spec.interface) {
+        (Some(text), None) => {
+            let parsed = text.0.parse::<IpAddr>().map_err(|_| "must be an IPv4 or IPv6 address");
+            let address = findings.take("spec.address", text, parsed);
+            if address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
+                findings.refuse("spec.address", text, "must be the address of one router");
+            }
+            address
+        }
+        (None, Some(interface)) => {
+            let others = [
+                ("sourceAddress: the session is on that link", spec.source_address.is_some()),
+                ("sourceInterface: the session is on that link", spec.source_interface.is_some()),
+                ("ebgpMultihop: the session is on that link", spec.ebgp_multihop.is_some()),
+                ("bfd as yet: it needs to know the router's address", spec.bfd.is_some()),
+            ];
+            for (other, _) in others.into_iter().filter(|(_, given)| *given) {
+                findings.refuse("spec.interface", interface, format!("excludes {other}"));
+            }
+            Some(Ipv6Addr::UNSPECIFIED.into())
+        }
+        (None, None) => {
+            findings.refuse("spec.address", "", "give the router's address, or the interface that it is behind");
+            None
+        }
+        (Some(text), Some(_)) => {
+            findings.refuse("spec.address", text, "exactly one of address and interface must be given");
+            None
+        }
     }
 }
 
@@ -263,25 +293,31 @@ fn peer_asn(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<PeerAsn> {
     }
 }
 
-fn timers(raw: &kinds::Timers, findings: &mut Findings) -> (Duration, Option<Duration>, Duration) {
+/// Hold time, time between keepalives and first pause between connections, of the object or the part of it that is `at`.
+pub(super) fn timers(at: &str, raw: &kinds::Timers, findings: &mut Findings) -> (Duration, Option<Duration>, Duration) {
     let hold = u16::try_from(raw.hold_seconds.unwrap_or(90)).ok().filter(|seconds| *seconds == 0 || *seconds >= 3);
     if hold.is_none() {
         let given = raw.hold_seconds.unwrap_or_default();
-        findings.refuse("spec.timers.holdSeconds", given, "must be 0 or from 3 to 65535 (RFC 4271 section 4.2)");
+        findings.refuse(
+            format!("{at}.timers.holdSeconds"),
+            given,
+            "must be 0 or from 3 to 65535 (RFC 4271 section 4.2)",
+        );
     }
     let hold = hold.unwrap_or(90);
     let keepalive = raw.keepalive_seconds.map(|seconds| {
         let fits =
             u16::try_from(seconds).ok().filter(|seconds| (1..=hold).contains(seconds) || (hold == 0 && *seconds > 0));
         if fits.is_none() {
-            findings.refuse("spec.timers.keepaliveSeconds", seconds, format!("must be from 1 to holdSeconds ({hold})"));
+            let allowed = format!("must be from 1 to holdSeconds ({hold})");
+            findings.refuse(format!("{at}.timers.keepaliveSeconds"), seconds, allowed);
         }
         Duration::from_secs(fits.unwrap_or(1).into())
     });
     let retry = raw.connect_retry_seconds.unwrap_or(5);
     let checked_retry = u16::try_from(retry).ok().filter(|seconds| *seconds > 0);
     if checked_retry.is_none() {
-        findings.refuse("spec.timers.connectRetrySeconds", retry, "must be from 1 to 65535");
+        findings.refuse(format!("{at}.timers.connectRetrySeconds"), retry, "must be from 1 to 65535");
     }
     (Duration::from_secs(hold.into()), keepalive, Duration::from_secs(checked_retry.unwrap_or(5).into()))
 }
@@ -301,6 +337,45 @@ fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Finding
     raw.enabled.then(|| Duration::from_secs(checked.unwrap_or(1).into()))
 }
 
+fn bfd(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
+    let raw = spec.bfd.as_ref()?;
+    let mut interval = |field: &str, given: i32| {
+        let checked = u64::try_from(given).ok().filter(|milliseconds| (10..=60_000).contains(milliseconds));
+        if checked.is_none() {
+            findings.refuse(format!("spec.bfd.{field}"), given, "must be from 10 to 60000");
+        }
+        Duration::from_millis(checked.unwrap_or(300))
+    };
+    let transmit_interval = interval("transmitIntervalMilliseconds", raw.transmit_interval_milliseconds);
+    let receive_interval = interval("receiveIntervalMilliseconds", raw.receive_interval_milliseconds);
+    let multiplier = u8::try_from(raw.detect_multiplier).ok().filter(|multiplier| *multiplier > 0);
+    if multiplier.is_none() {
+        findings.refuse("spec.bfd.detectMultiplier", raw.detect_multiplier, "must be from 1 to 255");
+    }
+    let given = raw.minimum_ttl.map(|given| {
+        let checked = u8::try_from(given).ok().filter(|ttl| (1..=254).contains(ttl));
+        if checked.is_none() {
+            findings.refuse("spec.bfd.minimumTTL", given, "must be from 1 to 254");
+        }
+        checked.unwrap_or(1)
+    });
+    if let (Some(given), Ttl::Security { hops: 1 }) = (given, ttl) {
+        findings.refuse("spec.bfd.minimumTTL", given, "is for routers several hops away, and ttlSecurity says one");
+    }
+    let implied = match ttl {
+        Ttl::Multihop(_) => Some(1),
+        // As for the session itself: 255, and one less for each router on the way.
+        Ttl::Security { hops } if hops > 1 => Some(255 - (hops - 1)),
+        Ttl::Security { .. } | Ttl::Default => None,
+    };
+    Some(Bfd {
+        transmit_interval,
+        receive_interval,
+        multiplier: multiplier.unwrap_or(3),
+        minimum_ttl: given.or(implied),
+    })
+}
+
 fn role(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<Role> {
     let role = spec.role?;
     if spec.peer_type == Some(PeerType::Internal) || (spec.peer_asn.is_some() && spec.peer_asn == spec.local_asn) {
@@ -313,57 +388,38 @@ fn role(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<Role> {
     Some(role)
 }
 
-fn ttl(spec: &BgpPeerSpec, findings: &mut Findings) -> Ttl {
-    match (&spec.ttl_security, &spec.ebgp_multihop) {
+/// The TTL of the object or the part of it that is `at`.
+pub(super) fn ttl(
+    at: &str,
+    security: Option<&kinds::TtlSecurity>,
+    multihop: Option<&kinds::EbgpMultihop>,
+    findings: &mut Findings,
+) -> Ttl {
+    match (security, multihop) {
         (Some(_), Some(_)) => {
-            findings.refuse("spec.ttlSecurity", "{}", "ttlSecurity and ebgpMultihop exclude each other (RFC 5082)");
+            findings.refuse(
+                format!("{at}.ttlSecurity"),
+                "{}",
+                "ttlSecurity and ebgpMultihop exclude each other (RFC 5082)",
+            );
             Ttl::Default
         }
         (Some(security), None) => match u8::try_from(security.hops) {
             Ok(hops) if (1..=254).contains(&hops) => Ttl::Security { hops },
             _ => {
-                findings.refuse("spec.ttlSecurity.hops", security.hops, "must be from 1 to 254");
+                findings.refuse(format!("{at}.ttlSecurity.hops"), security.hops, "must be from 1 to 254");
                 Ttl::Default
             }
         },
         (None, Some(multihop)) => match u8::try_from(multihop.ttl) {
             Ok(ttl) if ttl >= 2 => Ttl::Multihop(ttl),
             _ => {
-                findings.refuse("spec.ebgpMultihop.ttl", multihop.ttl, "must be from 2 to 255");
+                findings.refuse(format!("{at}.ebgpMultihop.ttl"), multihop.ttl, "must be from 2 to 255");
                 Ttl::Default
             }
         },
         (None, None) => Ttl::Default,
     }
-}
-
-fn import(raw: Option<&kinds::Import>, findings: &mut Findings) -> Import {
-    let Some(raw) = raw else { return Import::default() };
-    let mut accept = Vec::new();
-    for (index, rule) in raw.accept.iter().enumerate() {
-        let field = format!("spec.import.accept[{index}]");
-        let Some(prefix) = findings.take(format!("{field}.prefix"), &rule.prefix, parse_cidr(&rule.prefix.0)) else {
-            continue;
-        };
-        let (own, longest) = (i32::from(prefix.prefix_len()), i32::from(prefix.max_prefix_len()));
-        let ge = rule.ge.unwrap_or(own);
-        let le = rule.le.unwrap_or_else(|| if rule.ge.is_some() { longest } else { own });
-        if !(own <= ge && ge <= le && le <= longest) {
-            let allowed = format!("must hold {own} <= ge <= le <= {longest} for {prefix}");
-            findings.refuse(field, format!("ge {ge}, le {le}"), allowed);
-            continue;
-        }
-        // Both were just seen to lie between the prefix's length and 128.
-        accept.push(PrefixRule { prefix, ge: ge as u8, le: le as u8 });
-    }
-    let max_prefixes = raw.max_prefixes.map(|max| {
-        let checked = u32::try_from(max).ok().filter(|max| *max > 0);
-        if checked.is_none() {
-            findings.refuse("spec.import.maxPrefixes", max, "must be from 1 to 100000000");
-        }
-        checked.unwrap_or(1)
-    });
-    Import { accept, max_prefixes }
 }
 
 #[cfg(test)]
@@ -395,6 +451,37 @@ mod tests {
     }
 
     #[test]
+    fn bfd_is_over_as_many_hops_as_the_session() {
+        let checked = |spec: &str| {
+            let spec = format!(r#"{{"address":"192.0.2.1","peerASN":64512{spec}}}"#);
+            let raw = BgpPeer::new("tor", serde_json::from_str(&spec).unwrap());
+            Peer::check(&raw).unwrap().bfd
+        };
+        assert_eq!(checked(""), None);
+        let defaults = Bfd {
+            transmit_interval: Duration::from_millis(300),
+            receive_interval: Duration::from_millis(300),
+            multiplier: 3,
+            minimum_ttl: None,
+        };
+        assert_eq!(checked(r#","bfd":{}"#), Some(defaults));
+        let own =
+            r#","bfd":{"transmitIntervalMilliseconds":50,"receiveIntervalMilliseconds":100,"detectMultiplier":5}"#;
+        let (transmit_interval, receive_interval) = (Duration::from_millis(50), Duration::from_millis(100));
+        assert_eq!(checked(own), Some(Bfd { transmit_interval, receive_interval, multiplier: 5, minimum_ttl: None }));
+        let cases = [
+            (r#","bfd":{},"ttlSecurity":{"hops":1}"#, None),
+            (r#","bfd":{},"ttlSecurity":{"hops":3}"#, Some(253)),
+            (r#","bfd":{},"ebgpMultihop":{"ttl":4}"#, Some(1)),
+            (r#","bfd":{"minimumTTL":60},"ebgpMultihop":{"ttl":4}"#, Some(60)),
+            (r#","bfd":{"minimumTTL":254}"#, Some(254)),
+        ];
+        for (spec, expected) in cases {
+            assert_eq!(checked(spec).unwrap().minimum_ttl, expected, "{spec}");
+        }
+    }
+
+    #[test]
     fn says_what_is_wrong_and_what_is_allowed() {
         check(r#"{"address":"192.0.2.1","peerASN":64512}"#, &[]);
         check(r#"{"address":"2001:db8::1","peerType":"External","timers":{"holdSeconds":0}}"#, &[]);
@@ -407,6 +494,14 @@ mod tests {
         check(r#"{"address":"192.0.2.1","peerASN":23456}"#, &["AS_TRANS"]);
         check(r#"{"address":"192.0.2.1","peerASN":1,"localASN":23456}"#, &["spec.localASN"]);
         check(r#"{"address":"192.0.2.1","peerASN":1,"peerType":"Internal"}"#, &["exactly one of"]);
+        check(r#"{"interface":"eth1","peerASN":1}"#, &[]);
+        check(r#"{"peerASN":1}"#, &["spec.address: \"\": give the router's address, or the interface"]);
+        check(r#"{"address":"192.0.2.1","interface":"eth1","peerASN":1}"#, &["exactly one of address and interface"]);
+        check(
+            r#"{"interface":"eth1","sourceAddress":"::1","ebgpMultihop":{"ttl":2},"peerASN":1}"#,
+            &["spec.interface: \"eth1\": excludes sourceAddress", "excludes ebgpMultihop"],
+        );
+        check(r#"{"interface":"a-very-long-name","peerASN":1}"#, &["spec.interface"]);
         check(r#"{"address":"router","peerASN":1}"#, &["spec.address: \"router\""]);
         for hold in ["1", "2", "-3", "65536"] {
             let spec = format!(r#"{{"address":"192.0.2.1","peerASN":1,"timers":{{"holdSeconds":{hold}}}}}"#);
@@ -427,6 +522,19 @@ mod tests {
                 &["spec.gracefulRestart.restartTimeSeconds"],
             );
         }
+        for (field, given, allowed) in [
+            ("transmitIntervalMilliseconds", "9", "must be from 10 to 60000"),
+            ("receiveIntervalMilliseconds", "60001", "must be from 10 to 60000"),
+            ("detectMultiplier", "0", "must be from 1 to 255"),
+            ("minimumTTL", "255", "must be from 1 to 254"),
+        ] {
+            let spec = format!(r#"{{"address":"192.0.2.1","peerASN":1,"bfd":{{"{field}":{given}}}}}"#);
+            check(&spec, &[&format!("spec.bfd.{field}: \"{given}\": {allowed}")]);
+        }
+        check(
+            r#"{"address":"192.0.2.1","peerASN":1,"bfd":{"minimumTTL":250},"ttlSecurity":{"hops":1}}"#,
+            &["spec.bfd.minimumTTL: \"250\": is for routers several hops away"],
+        );
         check(r#"{"address":"192.0.2.1","peerASN":1,"localASN":2,"role":"Customer"}"#, &[]);
         for session in [r#""peerType":"Internal""#, r#""peerASN":1,"localASN":1"#] {
             let spec = format!(r#"{{"address":"192.0.2.1",{session},"role":"RouteServerClient"}}"#);
@@ -434,10 +542,6 @@ mod tests {
         }
         check(r#"{"address":"192.0.2.1","peerASN":1,"sourceAddress":"2001:db8::1"}"#, &["same family"]);
         check(r#"{"address":"192.0.2.1","peerASN":1,"routerID":"0.0.0.0"}"#, &["must not be zero"]);
-        check(
-            r#"{"address":"192.0.2.1","peerASN":1,"import":{"accept":[{"prefix":"10.0.0.0/8","le":4}]}}"#,
-            &["must hold 8 <= ge <= le <= 32"],
-        );
         check(r#"{"address":"x","peerASN":0,"port":0}"#, &["spec.address", "spec.port", "spec.peerASN"]);
     }
 }

@@ -20,6 +20,7 @@ use super::{AddressText, AsnNumber, CidrText, Condition, Ipv4Text, Ipv6Text, Lab
     derive = "PartialEq",
     doc = "A BGP session from some nodes to a router.",
     printcolumn = r#"{"name":"Address","type":"string","jsonPath":".spec.address"}"#,
+    printcolumn = r#"{"name":"Interface","type":"string","jsonPath":".spec.interface"}"#,
     printcolumn = r#"{"name":"Peer-ASN","type":"integer","jsonPath":".spec.peerASN"}"#,
     printcolumn = r#"{"name":"Local-ASN","type":"integer","jsonPath":".spec.localASN"}"#,
     printcolumn = r#"{"name":"Established","type":"string","jsonPath":".status.sessions"}"#,
@@ -31,12 +32,21 @@ use super::{AddressText, AsnNumber, CidrText, Condition, Ipv4Text, Ipv6Text, Lab
 #[x_kube(
     validation = Rule::new("has(self.peerASN) != has(self.peerType)").message("exactly one of peerASN and peerType must be given"),
     validation = Rule::new("!has(self.role) || !has(self.peerType) || self.peerType != 'Internal'").message("role is for external sessions (RFC 9234)"),
+    validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for routers several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
-    validation = Rule::new("!has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.sourceAddress).family() == ip(self.address).family()").message("sourceAddress must be of the same family as address")
+    validation = Rule::new("has(self.address) != has(self.interface)").message("exactly one of address and interface must be given"),
+    validation = Rule::new("!has(self.interface) || !(has(self.sourceAddress) || has(self.sourceInterface) || has(self.ebgpMultihop) || has(self.bfd))").message("interface excludes sourceAddress, sourceInterface and ebgpMultihop, as the session is on that link, and bfd as yet"),
+    validation = Rule::new("!has(self.sourceAddress) || !has(self.address) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.sourceAddress).family() == ip(self.address).family()").message("sourceAddress must be of the same family as address")
 )]
 pub struct BgpPeerSpec {
     /// The router's address.
-    pub address: AddressText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressText>,
+    /// Instead of `address`: the interface that the router is behind (unnumbered). The session is between link-local addresses; the router's
+    /// is learnt from its router advertisements, and ours are sent, for which the speaker needs CAP_NET_RAW.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15))]
+    pub interface: Option<String>,
     /// The router's TCP port.
     #[serde(default = "bgp_port")]
     #[schemars(range(min = 1, max = 65535))]
@@ -80,13 +90,18 @@ pub struct BgpPeerSpec {
     #[serde(default = "both_families")]
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub families: Vec<AddressFamily>,
-    /// The next hop told; by default the session's own address, and for the other family the interface's.
+    /// The next hop told; by default the session's own address, over IPv6 for IPv4 routes too if the router takes that (RFC 8950),
+    /// and else for the other family the interface's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHop>,
     /// Graceful restart (RFC 4724): where the router agrees, it keeps our routes while the speaker restarts, and SIGTERM ends the session
     /// without a word. Not given: off, and SIGTERM is a Cease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
+    /// Watch the router by BFD (RFC 5880), and end the session as soon as it is not reached any more. The session does not wait for BFD
+    /// to come up. Not given: none; `{}`: 3 x 300 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<Bfd>,
     /// What we are to the router, on external sessions; by default nothing is said of roles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
@@ -204,18 +219,83 @@ pub struct GracefulRestart {
     pub restart_time_seconds: i32,
 }
 
-/// What is accepted from a router.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// BFD. Intervals are what we would like and bear; the slower side counts in each direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+pub struct Bfd {
+    /// How often we would like to send.
+    #[serde(default = "bfd_interval")]
+    #[schemars(range(min = 10, max = 60000))]
+    pub transmit_interval_milliseconds: i32,
+    /// How often we bear packets.
+    #[serde(default = "bfd_interval")]
+    #[schemars(range(min = 10, max = 60000))]
+    pub receive_interval_milliseconds: i32,
+    /// So many of our packets in a row may be lost before the router takes us for gone.
+    #[serde(default = "detect_multiplier")]
+    #[schemars(range(min = 1, max = 255))]
+    pub detect_multiplier: i32,
+    /// BFD over several hops (RFC 5883, UDP port 4784), and packets with a lower TTL on arrival do not count. Not given: several hops where
+    /// `ebgpMultihop` is (then from 1 on) or `ttlSecurity` says more than one (then from 256 - hops on); else a single hop (RFC 5881, port
+    /// 3784), where the TTL must be 255.
+    #[serde(default, rename = "minimumTTL", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 254))]
+    pub minimum_ttl: Option<i32>,
+}
+
+/// What is accepted from a router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.maxPrefixes) || !(has(self.warnAtPercent) || has(self.onExcess) || has(self.restartSeconds))").message("warnAtPercent, onExcess and restartSeconds need maxPrefixes"),
+    validation = Rule::new("!has(self.restartSeconds) || !has(self.onExcess) || self.onExcess == 'Close'").message("restartSeconds is for onExcess: Close")
+)]
 pub struct Import {
     /// Prefixes that are accepted; everything else is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub accept: Vec<PrefixRule>,
-    /// The session is closed with Cease (RFC 4486) when more prefixes than this were accepted.
+    /// So many accepted prefixes of each family are in order; by default there is no limit but `accept`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100000000))]
     pub max_prefixes: Option<i32>,
+    /// From this share of `maxPrefixes` on there is a warning; default 75.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub warn_at_percent: Option<i32>,
+    /// What the first prefix beyond `maxPrefixes` costs; default Close.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_excess: Option<OnExcess>,
+    /// How long the session stays closed; default 300; 0: until this object changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604800))]
+    pub restart_seconds: Option<i32>,
+    /// How often our own ASN may stand in a path, for sites that are joined through somebody else's AS; default 0.
+    #[serde(default, rename = "allowOwnASN", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub allow_own_asn: Option<i32>,
+    /// Ranges that are refused whatever `accept` says, besides those that are no destinations anywhere (loopback, multicast, ...).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "set"))]
+    pub refuse: Vec<Purpose>,
+}
+
+/// What a prefix beyond the limit costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnExcess {
+    /// The session: Cease 6/1 (RFC 4486).
+    Close,
+    /// That prefix; it is asked for again when there is room.
+    Drop,
+}
+
+/// The purpose of a special range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Purpose {
+    /// For use inside one network: RFC 1918, unique local addresses and the like.
+    Private,
+    /// For examples and benchmarks.
+    Documentation,
 }
 
 /// A prefix and the lengths of more specific ones that it takes along.
@@ -259,6 +339,14 @@ fn both_families() -> Vec<AddressFamily> {
 
 fn enabled() -> bool {
     true
+}
+
+fn bfd_interval() -> i32 {
+    300
+}
+
+fn detect_multiplier() -> i32 {
+    3
 }
 
 fn restart_time() -> i32 {

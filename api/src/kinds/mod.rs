@@ -15,6 +15,7 @@ mod bgp_peer;
 mod cluster_network;
 mod condition;
 mod node_report;
+mod route_server;
 mod selector;
 mod text;
 
@@ -28,6 +29,7 @@ pub use bgp_peer::*;
 pub use cluster_network::*;
 pub use condition::*;
 pub use node_report::*;
+pub use route_server::*;
 pub use selector::*;
 pub use text::*;
 
@@ -40,5 +42,6 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         BgpPeer::crd(),
         ClusterNetwork::crd(),
         NodeReport::crd(),
+        RouteServer::crd(),
     ]
 }

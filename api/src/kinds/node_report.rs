@@ -44,6 +44,11 @@ pub struct NodeReportStatus {
     pub established: String,
     /// Distinct prefixes that the node wants announced.
     pub prefixes: i64,
+    /// How BFD's thread is scheduled: `real-time`, `preferred` (nice -20), or `ordinary` where the speaker has no right to more. Not given:
+    /// no peer asks for BFD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub bfd_scheduling: Option<String>,
     /// The node's sessions, by peer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["peer"]))]
@@ -78,8 +83,84 @@ pub struct SessionReport {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub refused: BTreeMap<String, i64>,
+    /// The BFD session beside this one, where the BGPPeer asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<BfdReport>,
+    /// The address families of the session.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub families: Vec<ReportText>,
+    /// Negotiated hold time; 0: no keepalives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<i64>,
+    /// What both sides offered in their OPENs, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// Established sessions lost since the peer was configured.
+    #[serde(default)]
+    pub flaps: i64,
+    /// Maxima of prefixes that are near or reached, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub limits: Vec<ReportText>,
+    /// The last few routes that were refused, and why; `roadstead status` on the node has a hundred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub last_refusals: Vec<ReportText>,
+    /// The last malformed UPDATE, what it cost, and what was wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_malformed: Option<ReportText>,
     /// What ended the last session, or keeps this one from coming up, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub last_error: Option<String>,
+}
+
+/// A BFD session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BfdReport {
+    /// AdminDown, Down, Init or Up (RFC 5880 section 6.2).
+    #[schemars(length(max = 32))]
+    pub state: String,
+    /// When it entered this state, RFC 3339.
+    #[schemars(length(max = 40), extend("format" = "date-time"))]
+    pub since: String,
+    /// The router's discriminator; not given while it is not heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_discriminator: Option<i64>,
+    /// How long the router may be silent; not given while it is not heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_milliseconds: Option<i64>,
+    /// How often it went from Up to Down.
+    pub downs: i64,
+    /// Why it last went down, or cannot come up, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub last_error: Option<String>,
+}
+
+/// A short text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportText(#[schemars(length(max = 256))] pub String);
+
+impl ReportText {
+    /// As much of a text as may be reported.
+    pub fn cut(text: &str) -> Self {
+        Self(text.chars().take(256).collect())
+    }
+}
+
+/// The capabilities of both sides (RFC 5492).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// What we have offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub sent: Vec<ReportText>,
+    /// What the router has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub received: Vec<ReportText>,
 }

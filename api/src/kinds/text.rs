@@ -60,6 +60,12 @@ text!(
 );
 
 text!(
+    /// An address with a TCP port: `192.0.2.1:179` or `[2001:db8::1]:179`.
+    SocketText, max 51,
+    "self.matches('^([0-9.]{7,15}|\\\\[[0-9a-fA-F:.]{2,45}\\\\]):[0-9]{1,5}$')" => "must be an address with a port, like 192.0.2.1:179 or [2001:db8::1]:179",
+);
+
+text!(
     /// One IPv4 address.
     Ipv4Text, max 15,
     "isIP(self) && ip(self).family() == 4" => "must be an IPv4 address",

@@ -8,7 +8,7 @@ use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use crate::checked::ObjectRef;
-use crate::kinds::{AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport};
+use crate::kinds::{AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, RouteServer};
 use crate::kubernetes::{EndpointSlice, Namespace, Node, Secret, Service};
 
 /// Declares every kind that a store can watch, once.
@@ -115,6 +115,7 @@ kinds! {
     BgpPeer(BgpPeer), "BGPPeer", namespaced: false;
     Advertisement(Advertisement), "Advertisement", namespaced: false;
     ClusterNetwork(ClusterNetwork), "ClusterNetwork", namespaced: false;
+    RouteServer(RouteServer), "RouteServer", namespaced: false;
     NodeReport(NodeReport), "NodeReport", namespaced: false;
     Service(Service), "Service", namespaced: true;
     EndpointSlice(EndpointSlice), "EndpointSlice", namespaced: true;

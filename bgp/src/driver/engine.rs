@@ -1,4 +1,4 @@
-//! The task that owns the [`Speaker`]: turns commands, bytes and time into its inputs, and its outputs into socket calls.
+//! The task that owns the [`Speaker`](crate::Speaker): turns commands, bytes and time into its inputs, and its outputs into socket calls.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,32 +8,52 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, error, warn};
 
+use super::bfd::{BfdThread, BfdThreadStatus};
+use super::listeners::{Caller, Listeners};
+use super::neighbor::{self, Neighbor};
+use super::recording::RecordingFile;
 use super::tasks::{self, Input};
 use super::{SetPeerError, closing, socket};
+use crate::bfd::{BfdEvent, Path};
+use crate::record::{RecordedSpeaker, RecordingEnd};
 use crate::{
-    Accepted, ConnectionId, Endpoints, Event, LearnedPath, Output, PeerConfig, PeerKey, PeerStatus, RouteChange,
-    Shutdown, Speaker,
+    Accepted, ConfigError, ConnectionId, DynamicPeers, DynamicStatus, Endpoints, Event, ExplainedPath, LearnedPath,
+    Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
 };
 
 pub(super) enum Command {
     Listen { address: SocketAddr, reply: oneshot::Sender<io::Result<SocketAddr>> },
     SetPeer { key: PeerKey, config: Box<PeerConfig>, reply: oneshot::Sender<Result<(), SetPeerError>> },
     RemovePeer { key: PeerKey },
+    SetDynamicPeers { key: PeerKey, peers: Box<DynamicPeers>, reply: oneshot::Sender<Result<(), SetPeerError>> },
+    RemoveDynamicPeers { key: PeerKey },
     UpdateRoutes { key: PeerKey, changes: Vec<RouteChange> },
     InitialSetComplete { key: PeerKey },
+    DynamicStatus { reply: oneshot::Sender<Vec<DynamicStatus>> },
     Status { reply: oneshot::Sender<Vec<PeerStatus>> },
+    BfdStatus { reply: oneshot::Sender<BfdThreadStatus> },
     Learned { reply: oneshot::Sender<BTreeMap<IpNet, Vec<LearnedPath>>> },
+    Routes { query: RouteQuery, reply: oneshot::Sender<Result<RoutePage, UnknownPeer>> },
+    Explain { prefix: IpNet, reply: oneshot::Sender<Vec<ExplainedPath>> },
     Shutdown { shutdown: Shutdown, reply: oneshot::Sender<()> },
 }
 
 pub(super) struct Engine {
-    speaker: Speaker,
+    speaker: RecordedSpeaker,
+    seed: u64,
+    /// From the first peer on that wants it.
+    bfd: Option<BfdThread>,
+    recording: Option<RecordingFile>,
     links: BTreeMap<ConnectionId, Link>,
-    listeners: Vec<Arc<TcpListener>>,
+    /// Bound from the start; accepted from when the engine runs.
+    bound: Vec<TcpListener>,
+    listeners: Listeners,
+    /// The routers on unnumbered links, by interface.
+    neighbors: BTreeMap<String, (watch::Receiver<Neighbor>, AbortHandle)>,
     commands: mpsc::Receiver<Command>,
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
@@ -56,12 +76,15 @@ enum Link {
 
 /// One read of each of a hundred peers; behind it waits the peer's own TCP window. With reads of 16 KiB 2 MiB at the most.
 const INPUTS: usize = 128;
-/// So many inputs are taken before time and outputs have their turn again.
-const BATCH: usize = 64;
+/// So many inputs are taken before time and outputs have their turn again: enough that what comes in together goes out in
+/// few writes, little enough to be done within some milliseconds.
+const BATCH: usize = 16;
 /// So many connections may be refused in words at the same time.
 const MOST_FAREWELLS: usize = 128;
 /// How long a shutdown may take.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
+/// How long BGP waits at the end for BFD to have sent its last packets; it takes the thread one wake-up.
+const BFD_FAREWELL: Duration = Duration::from_millis(200);
 /// A clock so late means that this process did not run: then peers may have spoken, and must be heard before they are
 /// judged for silence.
 const PAUSED: Duration = Duration::from_millis(500);
@@ -69,15 +92,25 @@ const PAUSED: Duration = Duration::from_millis(500);
 impl Engine {
     pub(super) fn new(
         seed: u64,
+        recording: Option<RecordingFile>,
         listeners: Vec<TcpListener>,
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
     ) -> Self {
         let (input_sender, inputs) = mpsc::channel(INPUTS);
+        let speaker = match &recording {
+            Some(recording) => RecordedSpeaker::recorded(seed, Instant::now(), recording.limit()),
+            None => RecordedSpeaker::new(seed),
+        };
         Self {
-            speaker: Speaker::new(seed),
+            speaker,
+            seed,
+            bfd: None,
+            recording,
             links: BTreeMap::new(),
-            listeners: listeners.into_iter().map(Arc::new).collect(),
+            bound: listeners,
+            listeners: Listeners::default(),
+            neighbors: BTreeMap::new(),
             commands,
             inputs,
             input_sender,
@@ -88,8 +121,10 @@ impl Engine {
     }
 
     pub(super) async fn run(mut self) {
-        for listener in &self.listeners {
-            self.tasks.spawn(tasks::accept(Arc::clone(listener), self.input_sender.clone()));
+        for listener in std::mem::take(&mut self.bound) {
+            if let Err(error) = self.accept_on(listener) {
+                error!(%error, "cannot listen");
+            }
         }
         let (shutdown, reply) = loop {
             let deadline = self.speaker.next_deadline();
@@ -119,17 +154,46 @@ impl Engine {
                 self.speaker.handle_timeout(now);
             }
             self.perform_outputs();
+            self.save_recording();
         };
 
+        // RFC 5882 section 3.2: a peer that hears of it is not to take the end of BFD for a failure. FRR 8.4 and BIRD 2.0 do all
+        // the same (docs/troubleshooting.md).
+        let bfd_ended = match self.bfd.take().map(|bfd| bfd.shutdown()) {
+            Some((told, ended)) => {
+                if tokio::time::timeout(BFD_FAREWELL, told).await.is_err() {
+                    warn!("BFD was not heard to say farewell within {BFD_FAREWELL:?}");
+                }
+                Some(ended)
+            }
+            None => None,
+        };
         self.speaker.shutdown(Instant::now(), &shutdown);
         self.perform_outputs();
-        let closed = async { while self.closing.join_next().await.is_some() {} };
+        let closed = async {
+            while self.closing.join_next().await.is_some() {}
+            if let Some(ended) = bfd_ended {
+                // A thread that is gone has ended too.
+                let _ = ended.await;
+            }
+        };
         if tokio::time::timeout(SHUTDOWN_TIME, closed).await.is_err() {
             warn!("a peer did not take its last message within {SHUTDOWN_TIME:?}");
+        }
+        if let Some(recording) = self.recording.take() {
+            self.speaker.end_recording(RecordingEnd::Complete);
+            recording.finish(self.speaker.take_recorded()).await;
         }
         if let Some(reply) = reply {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(());
+        }
+    }
+
+    /// Hands over what was recorded, if the file can take it now.
+    fn save_recording(&mut self) {
+        if let Some(recording) = &self.recording {
+            recording.save(&mut self.speaker);
         }
     }
 
@@ -154,12 +218,23 @@ impl Engine {
                 let _ = reply.send(self.set_peer(now, key, *config));
             }
             Command::RemovePeer { key } => {
-                if let Some(config) = self.speaker.config(&key) {
-                    self.forget_password(config);
+                if let Some(bfd) = &self.bfd {
+                    bfd.remove(key.clone());
                 }
                 if let Err(unknown) = self.speaker.remove_peer(now, &key) {
                     debug!(%unknown, "nothing to remove");
                 }
+                self.forget_passwords();
+                self.forget_links();
+            }
+            Command::SetDynamicPeers { key, peers, reply } => {
+                let _ = reply.send(self.set_dynamic_peers(now, key, *peers));
+            }
+            Command::RemoveDynamicPeers { key } => {
+                if let Err(unknown) = self.speaker.remove_dynamic_peers(now, &key) {
+                    debug!(%unknown, "nothing to remove");
+                }
+                self.forget_passwords();
             }
             Command::UpdateRoutes { key, changes } => {
                 if let Err(unknown) = self.speaker.update_routes(now, &key, changes) {
@@ -171,11 +246,24 @@ impl Engine {
                     warn!(%unknown, "nothing to complete");
                 }
             }
+            Command::DynamicStatus { reply } => {
+                let _ = reply.send(self.speaker.dynamic_status());
+            }
             Command::Status { reply } => {
                 let _ = reply.send(self.speaker.status(now));
             }
+            Command::BfdStatus { reply } => match &self.bfd {
+                Some(bfd) => bfd.status(reply),
+                None => drop(reply.send(BfdThreadStatus::default())),
+            },
             Command::Learned { reply } => {
                 let _ = reply.send(self.speaker.learned());
+            }
+            Command::Routes { query, reply } => {
+                let _ = reply.send(self.speaker.routes(&query));
+            }
+            Command::Explain { prefix, reply } => {
+                let _ = reply.send(self.speaker.explain(&prefix));
             }
             // Taken by the loop.
             Command::Shutdown { .. } => {}
@@ -183,69 +271,130 @@ impl Engine {
     }
 
     fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        if self.listeners.iter().any(|listener| listener.local_addr().is_ok_and(|bound| bound == address)) {
+        if self.listeners.has(address) {
             return Ok(address);
         }
-        let listener = Arc::new(socket::listen(address)?);
-        for (_, config) in self.speaker.configs() {
-            let transport = &config.transport;
-            if config.connect.listens() && transport.password.is_some() && serves(&listener, config) {
-                socket::set_password(&*listener, transport.remote.ip(), transport.password.as_ref())?;
-            }
-        }
-        let bound = listener.local_addr()?;
-        self.tasks.spawn(tasks::accept(Arc::clone(&listener), self.input_sender.clone()));
-        self.listeners.push(listener);
-        Ok(bound)
+        self.accept_on(socket::listen(address)?)
+    }
+
+    fn accept_on(&mut self, listener: TcpListener) -> io::Result<SocketAddr> {
+        let callers: Vec<Caller> = self.callers().collect();
+        let listener = self.listeners.add(listener, &callers)?;
+        let address = listener.local_addr()?;
+        self.tasks.spawn(tasks::accept(listener, self.input_sender.clone()));
+        Ok(address)
     }
 
     fn set_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig) -> Result<(), SetPeerError> {
         config.check()?;
-        if let Some(previous) = self.speaker.config(&key)
-            && (previous.transport.remote.ip(), previous.connect) != (config.transport.remote.ip(), config.connect)
-        {
-            self.forget_password(previous);
+        if let Some(interface) = config.transport.unnumbered() {
+            self.watch_link(interface);
         }
-        // Before the speaker starts, so that the peer's first SYN is met with the key that it is signed with.
-        if config.connect.listens() {
-            self.set_password(&config)?;
-            if !self.listeners.iter().any(|listener| serves(listener, &config)) {
-                warn!(peer = %key, remote = %config.transport.remote, "peer is waited for, but nothing listens for it");
-            }
-        }
-        Ok(self.speaker.set_peer(now, key, config)?)
-    }
-
-    /// RFC 2385 keys belong to the listening socket, by peer address: the SYN must be signed already.
-    fn set_password(&self, config: &PeerConfig) -> Result<(), SetPeerError> {
-        for listener in self.listeners.iter().filter(|listener| serves(listener, config)) {
-            let remote = config.transport.remote.ip();
-            let had_password = self
-                .speaker
-                .configs()
-                .any(|(_, other)| other.transport.remote.ip() == remote && other.transport.password.is_some());
-            if config.transport.password.is_none() && !had_password {
-                continue;
-            }
-            socket::set_password(&**listener, config.transport.remote.ip(), config.transport.password.as_ref())
-                .map_err(|source| SetPeerError::Password {
-                    listen: listener.local_addr().unwrap_or(config.transport.remote),
-                    remote: config.transport.remote,
-                    source,
-                })?;
-        }
+        let others = self.peers_that_call(Some(&key)).chain(self.ranges_that_call(None)).collect();
+        let caller = Caller::peer(&key, &config);
+        let set = self.with_passwords(caller, others, |speaker| speaker.set_peer(now, key.clone(), config));
+        self.forget_links();
+        set?;
+        self.watch(key);
         Ok(())
     }
 
-    fn forget_password(&self, config: &PeerConfig) {
-        if config.transport.password.is_none() || !config.connect.listens() {
+    /// Has BFD watch this peer, if it is to.
+    fn watch(&mut self, key: PeerKey) {
+        let Some(config) = self.speaker.config(&key) else { return };
+        let Some(wanted) = config.bfd else {
+            if let Some(bfd) = &self.bfd {
+                bfd.remove(key);
+            }
             return;
-        }
-        for listener in self.listeners.iter().filter(|listener| serves(listener, config)) {
-            if let Err(error) = socket::set_password(&**listener, config.transport.remote.ip(), None) {
-                warn!(remote = %config.transport.remote, %error, "the password of a removed peer stays on the listener");
+        };
+        let path = Path::of(&config.transport, wanted.hops);
+        if self.bfd.is_none() {
+            match BfdThread::start(self.seed, self.input_sender.clone()) {
+                Ok(thread) => self.bfd = Some(thread),
+                Err(error) => {
+                    error!(peer = %key, %error, "BFD cannot start: the peer is watched by its hold timer alone")
+                }
             }
         }
+        if let Some(bfd) = &self.bfd {
+            bfd.set(key, path, wanted);
+        }
+    }
+
+    fn watch_link(&mut self, interface: &str) {
+        if !self.neighbors.contains_key(interface) {
+            let unknown = Neighbor::Unknown(format!("{interface} has not been looked at yet"));
+            let (sender, known) = watch::channel(unknown);
+            let task = self.tasks.spawn(neighbor::watch(interface.to_owned(), sender));
+            self.neighbors.insert(interface.to_owned(), (known, task));
+        }
+    }
+
+    /// Says and hears nothing any more where no peer is unnumbered.
+    fn forget_links(&mut self) {
+        let speaker = &self.speaker;
+        self.neighbors.retain(|interface, (_, task)| {
+            let wanted = speaker.configs().any(|(_, config)| config.transport.unnumbered() == Some(interface));
+            if !wanted {
+                task.abort();
+            }
+            wanted
+        });
+    }
+
+    fn set_dynamic_peers(&mut self, now: Instant, key: PeerKey, peers: DynamicPeers) -> Result<(), SetPeerError> {
+        peers.check()?;
+        let others = self.peers_that_call(None).chain(self.ranges_that_call(Some(&key))).collect();
+        let caller = Caller::range(&key, &peers);
+        self.with_passwords(Some(caller), others, |speaker| speaker.set_dynamic_peers(now, key, peers))
+    }
+
+    /// Puts the keys on the sockets before the speaker starts, so that the first SYN is met with the key that it is signed
+    /// with.
+    fn with_passwords(
+        &mut self,
+        caller: Option<Caller>,
+        mut callers: Vec<Caller>,
+        set: impl FnOnce(&mut RecordedSpeaker) -> Result<(), ConfigError>,
+    ) -> Result<(), SetPeerError> {
+        if let Some(caller) = caller {
+            self.listeners.check(&caller, &callers)?;
+            if !self.listeners.may_be_reached_by(&caller) {
+                warn!(peer = %caller.name(), "peer is waited for, but nothing listens for it");
+            }
+            callers.push(caller);
+        }
+        let set = match self.listeners.set_keys(&callers) {
+            Ok(()) => set(&mut self.speaker).map_err(SetPeerError::from),
+            Err(error) => Err(error),
+        };
+        if set.is_err() {
+            self.forget_passwords();
+        }
+        set
+    }
+
+    /// Leaves the keys on the sockets that the peers have now.
+    fn forget_passwords(&mut self) {
+        let callers: Vec<Caller> = self.callers().collect();
+        if let Err(error) = self.listeners.set_keys(&callers) {
+            warn!(%error, "a password that nobody has any more may stay on a listener");
+        }
+    }
+
+    fn callers(&self) -> impl Iterator<Item = Caller> {
+        self.peers_that_call(None).chain(self.ranges_that_call(None))
+    }
+
+    fn peers_that_call(&self, but: Option<&PeerKey>) -> impl Iterator<Item = Caller> {
+        let configs = self.speaker.configs().filter(move |(key, _)| Some(*key) != but);
+        configs.filter_map(|(key, config)| Caller::peer(key, config))
+    }
+
+    fn ranges_that_call(&self, but: Option<&PeerKey>) -> impl Iterator<Item = Caller> {
+        let ranges = self.speaker.dynamic_peers().filter(move |(key, _)| Some(*key) != but);
+        ranges.map(|(key, peers)| Caller::range(key, peers))
     }
 
     fn input(&mut self, input: Input) {
@@ -273,8 +422,17 @@ impl Engine {
                     self.write(id);
                 }
             }
+            Input::Bfd(key, event) => {
+                // The peer may have been removed meanwhile.
+                if let BfdEvent::Down(failure) = event
+                    && let Err(unknown) = self.speaker.handle_bfd_down(now, &key, failure)
+                {
+                    debug!(%unknown, "BFD has lost it");
+                }
+                // Nobody may be listening.
+                let _ = self.events.send(Event::BfdChanged { peer: key });
+            }
         }
-        self.perform_outputs();
     }
 
     fn accepted(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) {
@@ -285,7 +443,11 @@ impl Engine {
                 return;
             }
         };
-        match self.speaker.handle_accepted(now, endpoints) {
+        let accepted = match socket::link(endpoints.remote) {
+            Some(link) => self.speaker.handle_accepted_on_link(now, &link, endpoints),
+            None => self.speaker.handle_accepted(now, endpoints),
+        };
+        match accepted {
             Accepted::Refused(last) => {
                 debug!(%remote, "connection refused");
                 // Beyond that somebody is knocking to make us work, and gets no last words.
@@ -329,7 +491,9 @@ impl Engine {
 
     fn dial(&mut self, id: ConnectionId, peer: &PeerKey) {
         let Some(config) = self.speaker.config(peer).cloned() else { return };
-        let dialling = self.tasks.spawn(tasks::dial(id, config, self.input_sender.clone()));
+        let neighbor = config.transport.unnumbered().and_then(|interface| self.neighbors.get(interface));
+        let neighbor = neighbor.map(|(known, _)| known.clone());
+        let dialling = self.tasks.spawn(tasks::dial(id, config, neighbor, self.input_sender.clone()));
         self.links.insert(id, Link::Dialling(dialling));
     }
 
@@ -367,10 +531,6 @@ impl Engine {
             None => {}
         }
     }
-}
-
-fn serves(listener: &TcpListener, config: &PeerConfig) -> bool {
-    listener.local_addr().is_ok_and(|address| address.is_ipv4() == config.transport.remote.is_ipv4())
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

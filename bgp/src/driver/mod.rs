@@ -5,6 +5,7 @@
 //!                                ^                  |
 //!              inputs (128)      |                  '--> write() on the sockets themselves
 //!  accept, dial, read tasks -----'
+//!  thread of BFD ----------------'
 //! ```
 //!
 //! One task owns the [`Speaker`](crate::Speaker) and does every write itself, so that from a change of routes to `write()`
@@ -13,8 +14,12 @@
 //! down by its own TCP window. Nothing that the engine awaits depends on an embedder: a command's answer goes into a slot
 //! made for it, and events that nobody fetches are overwritten by newer ones.
 
+mod bfd;
 mod closing;
 mod engine;
+mod listeners;
+mod neighbor;
+mod recording;
 mod socket;
 mod sockopt;
 mod tasks;
@@ -25,13 +30,20 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+pub use self::bfd::{BfdThreadStatus, Scheduling};
+
 use self::engine::{Command, Engine};
-use crate::{ConfigError, Event, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange, Shutdown};
+use self::recording::RecordingFile;
+use crate::{
+    ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath, PeerConfig, PeerKey, PeerStatus,
+    RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
+};
 
 /// Where to listen, and the seed of every jitter.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +51,18 @@ pub struct DriverConfig {
     /// Empty: only dial, until [`Handle::listen`]. A port of 0 takes any that is free; see [`Handle::listening`].
     pub listen: Vec<SocketAddr>,
     pub seed: u64,
+    /// Where every input of the engine is written down, to be [replayed](crate::record).
+    pub record: Option<RecordTo>,
+}
+
+/// The file of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordTo {
+    /// What was there before is kept beside it, as `PATH.1`: a process that died and was started again must not take the
+    /// evidence with it.
+    pub path: PathBuf,
+    /// In octets. There the recording ends, and the engine goes on.
+    pub limit: u64,
 }
 
 /// The engine has ended: it was shut down, or every handle was dropped.
@@ -53,7 +77,13 @@ pub enum SetPeerError {
     Config(#[from] ConfigError),
     /// The listening socket does not take the peer's password.
     #[error("cannot set the password of {remote} on the socket listening on {listen}: {source}")]
-    Password { listen: SocketAddr, remote: SocketAddr, source: io::Error },
+    Password { listen: SocketAddr, remote: IpNet, source: io::Error },
+    /// The listening socket could not tell which password is meant.
+    #[error(
+        "{remote} cannot have another password than {other_remote} of {other}: both connect to {listen}, where the \
+         kernel knows them by address alone"
+    )]
+    PasswordConflict { remote: IpNet, other: PeerKey, other_remote: IpNet, listen: SocketAddr },
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -89,13 +119,15 @@ impl Driver {
     /// Outside of a tokio runtime, as everything there that makes a socket or a task.
     ///
     /// # Errors
-    /// An address that cannot be bound; the message names it with its port.
+    /// An address that cannot be bound; the message names it with its port. A recording that cannot be written; the message
+    /// names the file.
     pub fn start(config: DriverConfig) -> io::Result<(Handle, EventReceiver)> {
         let listeners = config.listen.iter().map(|&address| socket::listen(address)).collect::<io::Result<Vec<_>>>()?;
         let listening = listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let (event_sender, events) = broadcast::channel(EVENTS);
-        let engine = Engine::new(config.seed, listeners, command_receiver, event_sender);
+        let recording = config.record.map(RecordingFile::create).transpose()?;
+        let engine = Engine::new(config.seed, recording, listeners, command_receiver, event_sender);
         tokio::spawn(engine.run());
         Ok((Handle { commands, listening }, EventReceiver { events }))
     }
@@ -126,6 +158,17 @@ impl Handle {
         self.tell(Command::RemovePeer { key }).await
     }
 
+    /// See [`Speaker::set_dynamic_peers`](crate::Speaker::set_dynamic_peers).
+    pub async fn set_dynamic_peers(&self, key: PeerKey, peers: DynamicPeers) -> Result<(), SetPeerError> {
+        self.ask(|reply| Command::SetDynamicPeers { key, peers: Box::new(peers), reply }).await?
+    }
+
+    /// See [`Speaker::remove_dynamic_peers`](crate::Speaker::remove_dynamic_peers). Removing a range that is not there does
+    /// nothing.
+    pub async fn remove_dynamic_peers(&self, key: PeerKey) -> Result<(), Stopped> {
+        self.tell(Command::RemoveDynamicPeers { key }).await
+    }
+
     /// See [`Speaker::update_routes`](crate::Speaker::update_routes). Changes for a peer that is not there are dropped.
     pub async fn update_routes(&self, key: PeerKey, changes: Vec<RouteChange>) -> Result<(), Stopped> {
         self.tell(Command::UpdateRoutes { key, changes }).await
@@ -141,9 +184,35 @@ impl Handle {
         self.ask(|reply| Command::Status { reply }).await
     }
 
+    /// Every range of peers, by name.
+    pub async fn dynamic_status(&self) -> Result<Vec<DynamicStatus>, Stopped> {
+        self.ask(|reply| Command::DynamicStatus { reply }).await
+    }
+
+    /// The BFD sessions, by the peers that asked for them.
+    pub async fn bfd(&self) -> Result<BfdThreadStatus, Stopped> {
+        self.ask(|reply| Command::BfdStatus { reply }).await
+    }
+
     /// Every learned route with all its paths.
     pub async fn learned(&self) -> Result<BTreeMap<IpNet, Vec<LearnedPath>>, Stopped> {
         self.ask(|reply| Command::Learned { reply }).await
+    }
+
+    /// See [`Speaker::routes`](crate::Speaker::routes).
+    ///
+    /// # Errors
+    /// An engine that has ended; within, a peer that is not there.
+    pub async fn routes(&self, query: RouteQuery) -> Result<Result<RoutePage, UnknownPeer>, Stopped> {
+        self.ask(|reply| Command::Routes { query, reply }).await
+    }
+
+    /// See [`Speaker::explain`](crate::Speaker::explain).
+    ///
+    /// # Errors
+    /// An engine that has ended.
+    pub async fn explain(&self, prefix: IpNet) -> Result<Vec<ExplainedPath>, Stopped> {
+        self.ask(|reply| Command::Explain { prefix, reply }).await
     }
 
     /// See [`Speaker::shutdown`](crate::Speaker::shutdown). Returns when the last of it was written and closed, or after a

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -20,7 +21,7 @@ const BACKLOG: i32 = 128;
 const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(60);
 
 /// Puts what was attempted in front of what the kernel says about it.
-fn naming<T>(what: impl FnOnce() -> String, result: io::Result<T>) -> io::Result<T> {
+pub(super) fn naming<T>(what: impl FnOnce() -> String, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", what())))
 }
 
@@ -44,9 +45,8 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Dials with everything in place before the SYN. Ends when the kernel gives up; the engine gives up before.
-pub(super) async fn dial(config: &PeerConfig) -> io::Result<TcpStream> {
+pub(super) async fn dial(config: &PeerConfig, remote: SocketAddr) -> io::Result<TcpStream> {
     let transport = &config.transport;
-    let remote = transport.remote;
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if let Some(interface) = &transport.source_interface {
@@ -60,7 +60,7 @@ pub(super) async fn dial(config: &PeerConfig) -> io::Result<TcpStream> {
     if transport.password.is_some() {
         naming(
             || "cannot set the TCP MD5 password".to_owned(),
-            set_password(&socket, remote.ip(), transport.password.as_ref()),
+            set_password(&socket, remote.ip().into(), transport.password.as_ref()),
         )?;
     }
     TcpSocket::from_std_stream(socket.into()).connect(remote).await
@@ -90,24 +90,34 @@ fn prepare(socket: &Socket, remote: IpAddr, config: &PeerConfig) -> io::Result<(
     naming(|| "cannot set TCP_USER_TIMEOUT".to_owned(), socket.set_tcp_user_timeout(Some(user_timeout)))
 }
 
-/// Sets the TCP MD5 key for a peer's address on a listening or a dialling socket; `None` removes it.
-pub(super) fn set_password(socket: impl AsFd, peer: IpAddr, password: Option<&Password>) -> io::Result<()> {
-    sockopt::set_md5_key(socket.as_fd(), peer, password.map_or(&[], |password| password.reveal().as_bytes()))
+/// Sets the TCP MD5 key for a peer's address, or for a prefix, on a listening or a dialling socket; `None` removes it.
+pub(super) fn set_password(socket: impl AsFd, peers: IpNet, password: Option<&Password>) -> io::Result<()> {
+    sockopt::set_md5_key(socket.as_fd(), peers, password.map_or(&[], |password| password.reveal().as_bytes()))
 }
 
 /// Both ends, and the addresses of the interface that has the local one.
 pub(super) fn endpoints(stream: &TcpStream) -> io::Result<Endpoints> {
     let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-    Ok(Endpoints { local, remote, interface: interface_of(local.ip().to_canonical())? })
+    Ok(Endpoints { local, remote, interface: interface_of(local)? })
 }
 
-fn interface_of(local: IpAddr) -> io::Result<NextHops> {
+/// The interface that a link-local address is on the other end of.
+pub(super) fn link(remote: SocketAddr) -> Option<String> {
+    match remote {
+        SocketAddr::V6(remote) if remote.ip().is_unicast_link_local() => sockopt::interface_name(remote.scope_id()),
+        SocketAddr::V4(_) | SocketAddr::V6(_) => None,
+    }
+}
+
+fn interface_of(local: SocketAddr) -> io::Result<NextHops> {
     let addresses = sockopt::interface_addresses()?;
-    let Some((name, _)) = addresses.iter().find(|(_, address)| *address == local) else {
+    let has_it = |(_, address): &&(String, IpAddr)| *address == local.ip().to_canonical();
+    // Several interfaces may have the same link-local address; the scope says which is meant.
+    let Some(name) = link(local).or_else(|| addresses.iter().find(has_it).map(|(name, _)| name.clone())) else {
         return Ok(NextHops::default());
     };
     let mut found = NextHops::default();
-    for address in addresses.iter().filter(|(other, _)| other == name).map(|(_, address)| address) {
+    for address in addresses.iter().filter(|(other, _)| *other == name).map(|(_, address)| address) {
         match address {
             // Nobody else can send packets to these.
             address if address.is_loopback() => {}
@@ -119,14 +129,14 @@ fn interface_of(local: IpAddr) -> io::Result<NextHops> {
     Ok(found)
 }
 
-fn set_ttl(socket: &Socket, of_family: IpAddr, ttl: u32) -> io::Result<()> {
+pub(super) fn set_ttl(socket: &Socket, of_family: IpAddr, ttl: u32) -> io::Result<()> {
     match of_family {
         IpAddr::V4(_) => socket.set_ttl_v4(ttl),
         IpAddr::V6(_) => socket.set_unicast_hops_v6(ttl),
     }
 }
 
-fn set_dscp(socket: &Socket, of_family: IpAddr) -> io::Result<()> {
+pub(super) fn set_dscp(socket: &Socket, of_family: IpAddr) -> io::Result<()> {
     match of_family {
         IpAddr::V4(_) => socket.set_tos_v4(TOS_CS6),
         IpAddr::V6(_) => socket.set_tclass_v6(TOS_CS6),

@@ -1,12 +1,16 @@
-//! Socket options that no safe crate offers, and the addresses of interfaces: the only `unsafe` in the workspace.
+//! Socket options that no safe crate offers, the addresses of interfaces, and what BFD's thread needs of the kernel: the only `unsafe` in
+//! the workspace.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// `struct tcp_md5sig` of linux/tcp.h.
 #[repr(C)]
@@ -19,10 +23,13 @@ struct TcpMd5Sig {
     key: [u8; MAX_KEY],
 }
 
+/// The struct's prefix length counts.
+const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
 const MAX_KEY: usize = crate::Password::MAX_LENGTH;
 
-/// RFC 2385: segments from and to `peer` must be signed with `key`; an empty key removes it.
-pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+/// RFC 2385: segments from and to the addresses of `peers` must be signed with `key`, unless a longer prefix has another; an
+/// empty key removes it.
+pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peers: IpNet, key: &[u8]) -> io::Result<()> {
     if key.len() > MAX_KEY {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -30,8 +37,11 @@ pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> i
     let mut option: TcpMd5Sig = unsafe { mem::zeroed() };
     option.key_length = key.len() as u16;
     option.key[..key.len()].copy_from_slice(key);
+    option.flags = TCP_MD5SIG_FLAG_PREFIX;
+    option.prefix_length = peers.prefix_len();
     let address = ptr::from_mut(&mut option.address);
-    match peer {
+    // The kernel compares whole addresses when a key is replaced or removed.
+    match peers.network() {
         IpAddr::V4(v4) => {
             let inet = address.cast::<libc::sockaddr_in>();
             // SAFETY: `sockaddr_storage` is as large and as aligned as any address type, and `inet` points to one that is
@@ -50,7 +60,7 @@ pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> i
             }
         }
     }
-    let result = set_option(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &option);
+    let result = set_option(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &option);
     match result {
         // Removing what is not there.
         Err(error) if key.is_empty() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -80,6 +90,16 @@ fn set_option<T>(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, 
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The index of an interface.
+pub(super) fn interface_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the name is a C string that is read only.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
 }
 
 /// Every address of every interface, with the name of the interface.
@@ -126,5 +146,134 @@ unsafe fn ip_address(address: *const libc::sockaddr) -> Option<IpAddr> {
             }
             _ => None,
         }
+    }
+}
+
+/// A datagram that came in, and what its socket was asked to tell of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    pub(super) length: usize,
+    pub(super) source: IpAddr,
+    /// The address of ours that it came to.
+    pub(super) destination: IpAddr,
+    pub(super) interface_index: u32,
+    /// TTL or hop limit.
+    pub(super) ttl: u8,
+}
+
+/// Asks for what [`receive`] tells of each datagram.
+pub(super) fn tell_origin(socket: BorrowedFd<'_>, of_family: IpAddr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    match of_family {
+        IpAddr::V4(_) => {
+            set_option(socket, libc::IPPROTO_IP, libc::IP_RECVTTL, &on)?;
+            set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &on)
+        }
+        IpAddr::V6(_) => {
+            set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, &on)?;
+            set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &on)
+        }
+    }
+}
+
+/// Room for the control messages of [`tell_origin`], aligned as they need it.
+#[repr(C, align(8))]
+struct Control([u8; 256]);
+
+/// Takes one datagram without waiting for it; what does not fit into `buffer` is cut.
+pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut control = Control([0; 256]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: both structs consist of integers, pointers and arrays of integers, for which all zeros is a value.
+    let (mut from, mut message): (libc::sockaddr_storage, libc::msghdr) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    message.msg_name = ptr::from_mut(&mut from).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: every pointer in `message` is to a living local of the length beside it, and the descriptor is borrowed.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has written an address of the type that its family names, or left it zero.
+    let source = unsafe { ip_address(ptr::from_ref(&from).cast()) }.ok_or(io::ErrorKind::InvalidData)?;
+    // A datagram without a TTL passes no check of one.
+    let mut received = Received { length, source, destination: source, interface_index: 0, ttl: 0 };
+    // SAFETY: the kernel has written whole control messages and set their length; CMSG_NXTHDR stays within it. The data of
+    // each is read unaligned, as the type that its level and type name.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            let data = libc::CMSG_DATA(header);
+            match ((*header).cmsg_level, (*header).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                    let ttl = data.cast::<libc::c_int>().read_unaligned();
+                    received.ttl = u8::try_from(ttl).unwrap_or(0);
+                }
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    received.destination = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into();
+                    received.interface_index = u32::try_from(info.ipi_ifindex).unwrap_or(0);
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    received.destination = Ipv6Addr::from(info.ipi6_addr.s6_addr).into();
+                    received.interface_index = info.ipi6_ifindex as u32;
+                }
+                _ => {}
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    Ok(received)
+}
+
+/// Waits until one of these can be read, or for so long; `None`: for ever. A signal ends it too.
+pub(super) fn wait(sockets: &[BorrowedFd<'_>], at_most: Option<Duration>) -> io::Result<()> {
+    let entry = |socket: &BorrowedFd<'_>| libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut entries: Vec<libc::pollfd> = sockets.iter().map(entry).collect();
+    let timeout = at_most.map(|time| libc::timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: pointer and length are of `entries`; the timeout is null or a local that outlives the call; no signal mask is given.
+    let ready = unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout, ptr::null()) };
+    match io::Error::last_os_error() {
+        error if ready < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Moves the calling thread before all that is not real-time. The lowest real-time priority: that suffices, and leaves room above.
+pub(super) fn schedule_in_real_time() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // By system call, because musl's function of this name only says that it does nothing.
+    // SAFETY: 0 is the calling thread; the pointer is to a local that the kernel reads only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,
+            ptr::from_ref(&parameters),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives the calling thread the most that an ordinary one can have of a processor.
+pub(super) fn schedule_before_others() -> io::Result<()> {
+    // SAFETY: no pointer; on Linux 0 is the calling thread and not its process.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The name of an interface, as long as it exists.
+pub(super) fn interface_name(index: u32) -> Option<String> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the length that the function wants, and is a C string if it returns one.
+    unsafe {
+        let found = libc::if_indextoname(index, name.as_mut_ptr());
+        (!found.is_null()).then(|| CStr::from_ptr(found).to_string_lossy().into_owned())
     }
 }

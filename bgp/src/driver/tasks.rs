@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::error;
 
+use super::neighbor::{self, Neighbor};
 use super::socket;
-use crate::{ConnectionId, PeerConfig};
+use crate::bfd::BfdEvent;
+use crate::{ConnectionId, PeerConfig, PeerKey};
 
 /// What the small tasks report.
 pub(super) enum Input {
@@ -22,10 +24,14 @@ pub(super) enum Input {
     Closed(ConnectionId, Option<String>),
     /// A socket that was full takes bytes again.
     Writable(ConnectionId),
+    /// News of the BFD session beside a peer's.
+    Bfd(PeerKey, BfdEvent),
 }
 
 /// What a reader takes at once.
 const READ_SIZE: usize = 16 * 1024;
+/// The shortest time that a dial takes of which half is for hearing of the neighbour.
+const HEARING: Duration = Duration::from_secs(2);
 
 pub(super) async fn accept(listener: Arc<TcpListener>, inputs: mpsc::Sender<Input>) {
     loop {
@@ -45,16 +51,16 @@ pub(super) async fn accept(listener: Arc<TcpListener>, inputs: mpsc::Sender<Inpu
 }
 
 pub(super) async fn read(id: ConnectionId, stream: Arc<TcpStream>, inputs: mpsc::Sender<Input>) {
-    let mut buffer = BytesMut::new();
     let end = loop {
         if let Err(error) = stream.readable().await {
             break Some(error.to_string());
         }
-        buffer.reserve(READ_SIZE);
+        // Made anew each time, so that a peer that says nothing costs nothing.
+        let mut buffer = BytesMut::with_capacity(READ_SIZE);
         match stream.try_read_buf(&mut buffer) {
             Ok(0) => break None,
             Ok(_) => {
-                if inputs.send(Input::Bytes(id, buffer.split().freeze())).await.is_err() {
+                if inputs.send(Input::Bytes(id, buffer.freeze())).await.is_err() {
                     return;
                 }
             }
@@ -66,8 +72,24 @@ pub(super) async fn read(id: ConnectionId, stream: Arc<TcpStream>, inputs: mpsc:
     let _ = inputs.send(Input::Closed(id, end)).await;
 }
 
-pub(super) async fn dial(id: ConnectionId, config: PeerConfig, inputs: mpsc::Sender<Input>) {
-    let result = socket::dial(&config).await;
+/// `neighbor`: of an unnumbered peer, whose address has to be heard of first.
+pub(super) async fn dial(
+    id: ConnectionId,
+    config: PeerConfig,
+    neighbor: Option<watch::Receiver<Neighbor>>,
+    inputs: mpsc::Sender<Input>,
+) {
+    let remote = match neighbor {
+        // Less than what the engine gives a dial, so that the reason is heard before it is given up.
+        Some(known) => {
+            neighbor::address(known, config.transport.remote.port(), config.connect_retry.max(HEARING) / 2).await
+        }
+        None => Ok(config.transport.remote),
+    };
+    let result = match remote {
+        Ok(remote) => socket::dial(&config, remote).await,
+        Err(error) => Err(error),
+    };
     // The engine may have ended meanwhile.
     let _ = inputs.send(Input::Dialled(id, result)).await;
 }

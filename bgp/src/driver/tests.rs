@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::{Driver, DriverConfig, EventReceiver, Handle};
 use crate::{
-    Asn, Connect, Event, Family, GracefulRestart, NextHops, Password, PeerAsn, PeerConfig, PeerKey, PeerStatus,
-    PrefixRule, RefusalReason, RouteAttributes, RouteChange, SessionState, Shutdown, Ttl,
+    Asn, AsnRanges, Connect, DynamicPeers, Event, ExtendedNextHop, Family, GracefulRestart, NextHops, Password,
+    PeerAsn, PeerConfig, PeerKey, PeerStatus, PrefixRule, RefusalReason, RouteAttributes, RouteChange, SessionState,
+    Shutdown, Ttl,
 };
 
 const GIVE_UP: Duration = Duration::from_secs(20);
@@ -23,7 +24,7 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 fn start(listen: &[&str], seed: u64) -> (Handle, EventReceiver) {
     let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
-    Driver::start(DriverConfig { listen, seed }).unwrap()
+    Driver::start(DriverConfig { listen, seed, record: None }).unwrap()
 }
 
 /// A router at `127.0.0.1` and a node at `127.0.0.2` that dials it.
@@ -150,6 +151,7 @@ async fn a_session_over_ipv6_takes_its_own_address_as_next_hop() {
     let mut at_node = node_config(router.listening()[0]);
     at_node.transport.source = None;
     at_node.next_hops = NextHops::default();
+    at_node.extended_next_hop = ExtendedNextHop::Withheld;
     at_node.fallback_next_hops.ipv4 = Some("192.0.2.77".parse().unwrap());
     router.set_peer("node".into(), at_router).await.unwrap();
     node.set_peer("router".into(), at_node).await.unwrap();
@@ -291,7 +293,8 @@ async fn a_wrong_asn_is_told_in_words_on_both_sides() {
 async fn a_port_in_use_is_named() {
     let (first, _events) = start(&["127.0.0.1:0"], 1);
     let taken = first.listening()[0];
-    let error = Driver::start(DriverConfig { listen: vec![taken], seed: 2 }).expect_err("the port is taken");
+    let error =
+        Driver::start(DriverConfig { listen: vec![taken], seed: 2, record: None }).expect_err("the port is taken");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&format!("127.0.0.1 port {}", taken.port())), "{error}");
 }
@@ -358,4 +361,173 @@ async fn an_unreachable_peer_and_an_impossible_source_are_told_in_words() {
     node.set_peer("nobody".into(), config).await.unwrap();
     let reason = down(&mut events).await;
     assert!(reason.contains("cannot bind to source address 192.0.2.200"), "{reason}");
+}
+
+/// A hub at `127.0.0.1` that takes whoever comes from 127.1.0.0/16.
+async fn hub(adjust: impl FnOnce(&mut DynamicPeers)) -> (Handle, EventReceiver) {
+    let (hub, events) = start(&["127.0.0.1:0"], 1);
+    let mut peers = DynamicPeers {
+        prefix: "127.1.0.0/16".parse().unwrap(),
+        max_sessions: 3,
+        template: PeerConfig { peer_asn: PeerAsn::Within(AsnRanges(vec![Asn(64500)..=Asn(64509)])), ..router_config() },
+    };
+    adjust(&mut peers);
+    hub.set_dynamic_peers("clients".into(), peers).await.unwrap();
+    (hub, events)
+}
+
+async fn client(hub: &Handle, source: &str, password: Option<&str>) -> (Handle, EventReceiver) {
+    let (client, events) = start(&[], 2);
+    let mut config = node_config(hub.listening()[0]);
+    config.transport.source = Some(source.parse().unwrap());
+    config.transport.password = password.map(Password::new);
+    client.set_peer("hub".into(), config).await.unwrap();
+    (client, events)
+}
+
+async fn names(handle: &Handle) -> Vec<String> {
+    handle.status().await.unwrap().into_iter().map(|status| status.key.to_string()).collect()
+}
+
+#[tokio::test]
+async fn peers_of_a_prefix_come_and_go() {
+    let (hub, mut hub_events) = hub(|_| {}).await;
+    let mut clients = Vec::new();
+    for source in ["127.1.0.1", "127.1.0.2", "127.1.3.3"] {
+        clients.push(client(&hub, source, None).await);
+        up(&mut hub_events).await;
+    }
+    assert_eq!(names(&hub).await, ["clients/127.1.0.1", "clients/127.1.0.2", "clients/127.1.3.3"]);
+    let (one_too_many, mut events) = client(&hub, "127.1.0.4", None).await;
+    let reason = down(&mut events).await;
+    assert!(reason.contains("(6/8)"), "{reason}");
+    drop(one_too_many);
+    let (elsewhere, mut events) = client(&hub, "127.2.0.1", None).await;
+    let reason = down(&mut events).await;
+    assert!(reason.contains("(6/5)"), "{reason}");
+    drop(elsewhere);
+
+    clients[0].0.update_routes("hub".into(), vec![announce("192.0.2.0/24")]).await.unwrap();
+    next(&mut hub_events, |event| *event == Event::RoutesChanged).await;
+    assert_eq!(hub.learned().await.unwrap().len(), 1);
+    within("the shutdown", clients[0].0.shutdown(Shutdown::Leave(String::new()))).await;
+    down(&mut hub_events).await;
+    assert_eq!(names(&hub).await, ["clients/127.1.0.2", "clients/127.1.3.3"]);
+    let ranges = hub.dynamic_status().await.unwrap();
+    assert_eq!((ranges.len(), ranges[0].sessions, ranges[0].ended), (1, 2, 1));
+    assert!(ranges[0].refused_at_limit >= 1);
+    hub.remove_dynamic_peers("clients".into()).await.unwrap();
+    let reason = down(&mut clients[1].1).await;
+    assert!(reason.contains("(6/3)"), "{reason}");
+    assert!(names(&hub).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_flood_of_connections_costs_a_bounded_number_of_sessions() {
+    let (hub, mut hub_events) = hub(|_| {}).await;
+    let (_client, _events) = client(&hub, "127.1.0.1", None).await;
+    up(&mut hub_events).await;
+    // Each from an address of its own, and kept open without a word.
+    let mut flood = Vec::new();
+    for host in 0..200u8 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(Ipv4Addr::new(127, 1, 1, host).into(), 0)).unwrap();
+        flood.push(within("a connection", socket.connect(hub.listening()[0])).await.unwrap());
+    }
+    let range = within("the last of them", async {
+        loop {
+            let range = hub.dynamic_status().await.unwrap().remove(0);
+            if range.refused_at_limit + range.ended + range.sessions as u64 == 201 {
+                return range;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(range.sessions <= 3 && range.refused_at_limit > 100, "{range:?}");
+    let first = status(&hub).await;
+    assert_eq!(
+        (first.key.as_str(), first.state),
+        ("clients/127.1.0.1", SessionState::Established),
+        "who was there stays"
+    );
+}
+
+/// Rows 15 and 16 of the list of classic bugs: the keys of prefixes and peers on one listener, changed while it runs.
+#[tokio::test]
+async fn every_caller_has_its_own_password() {
+    let (hub, mut hub_events) = hub(|peers| peers.template.password("everybody")).await;
+    let mut special = router_config();
+    special.transport.remote = "127.1.0.9:179".parse().unwrap();
+    special.password("s3cret");
+    special.connect_retry = Duration::from_millis(300);
+    hub.set_peer("special".into(), special.clone()).await.unwrap();
+
+    let (_everybody, mut everybody_events) = client(&hub, "127.1.0.1", Some("everybody")).await;
+    up(&mut hub_events).await;
+    let (at_special, mut special_events) = client(&hub, "127.1.0.9", Some("s3cret")).await;
+    up(&mut special_events).await;
+    up(&mut hub_events).await;
+    // Neither without, nor with another's.
+    for (source, password) in [("127.1.0.2", None), ("127.1.0.3", Some("s3cret"))] {
+        let (_stranger, mut events) = client(&hub, source, password).await;
+        let reason = down(&mut events).await;
+        assert!(reason.contains("no answer"), "{source}: {reason}");
+    }
+    let both = ["clients/127.1.0.1", "special"];
+    assert_eq!(names(&hub).await, both);
+
+    // Changed on both sides; everybody else's session never notices.
+    special.password("changed");
+    hub.set_peer("special".into(), special.clone()).await.unwrap();
+    down(&mut hub_events).await;
+    let mut config = node_config(hub.listening()[0]);
+    config.transport.source = Some("127.1.0.9".parse().unwrap());
+    config.password("changed");
+    at_special.set_peer("hub".into(), config).await.unwrap();
+    up(&mut hub_events).await;
+    assert!(everybody_events.events.try_recv().is_ok_and(|event| matches!(event, Event::SessionUp { .. })));
+    assert!(everybody_events.events.try_recv().is_err(), "one session, and no word since");
+
+    // What the kernel could not tell apart is not set, and what is there stays.
+    let mut unsigned = special.clone();
+    unsigned.transport.password = None;
+    let error = hub.set_peer("special".into(), unsigned).await.expect_err("inside a prefix with a password");
+    assert!(
+        error.to_string().contains("127.1.0.9/32 cannot have another password than 127.1.0.0/16 of clients"),
+        "{error}"
+    );
+    special.password("another");
+    let error = hub.set_peer("twin".into(), special).await.expect_err("the same address");
+    assert!(error.to_string().contains("127.1.0.9/32 of special"), "{error}");
+    assert_eq!(names(&hub).await, both);
+    let changed_nothing = hub.status().await.unwrap().iter().all(|status| status.state == SessionState::Established);
+    assert!(changed_nothing);
+}
+
+impl PeerConfig {
+    fn password(&mut self, password: &str) {
+        self.transport.password = Some(Password::new(password));
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_of_ipv6_addresses_has_its_password_too() {
+    let (hub, mut hub_events) = start(&["[::1]:0"], 1);
+    let mut template = router_config();
+    template.password("s3cret");
+    template.connect_retry = Duration::from_millis(300);
+    let mut peers = DynamicPeers { prefix: "::/64".parse().unwrap(), max_sessions: 1, template };
+    hub.set_dynamic_peers("clients".into(), peers.clone()).await.unwrap();
+    let (_node, mut node_events) = client(&hub, "::1", Some("s3cret")).await;
+    up(&mut hub_events).await;
+    up(&mut node_events).await;
+    assert_eq!(names(&hub).await, ["clients/::1"]);
+    // Another password for all of them: the session ends, and the old one does not do any more.
+    peers.template.password("changed");
+    hub.set_dynamic_peers("clients".into(), peers).await.unwrap();
+    let reason = down(&mut node_events).await;
+    assert!(reason.contains("(6/6)"), "{reason}");
+    let reason = down(&mut node_events).await;
+    assert!(reason.contains("no answer"), "{reason}");
 }

@@ -22,9 +22,13 @@ pub(super) enum Origin {
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) origin: Origin,
+    /// How long the peer may take for its OPEN.
+    pub(super) open_time: Duration,
     pub(super) state: State,
     /// Known from the moment on in which the connection is up.
     pub(super) endpoints: Option<Endpoints>,
+    /// What we have offered, in words.
+    pub(super) capabilities: Vec<String>,
     /// Known once the peer's OPEN was accepted.
     pub(super) negotiated: Option<Negotiated>,
     pub(super) established_at: Option<Instant>,
@@ -41,12 +45,14 @@ pub(super) const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
 const DEFAULT_SEND_HOLD_TIME: Duration = Duration::from_secs(480);
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, origin: Origin) -> Self {
+    pub(super) fn new(id: ConnectionId, origin: Origin, open_time: Duration) -> Self {
         Self {
             id,
             origin,
+            open_time,
             state: State::Connect,
             endpoints: None,
+            capabilities: Vec::new(),
             negotiated: None,
             established_at: None,
             timers: Timers::default(),
@@ -78,7 +84,7 @@ impl Connection {
                 self.timers.start(Timer::Hold, now, negotiated.hold_time);
             }
             Some(_) => self.timers.stop(Timer::Hold),
-            None => self.timers.start(Timer::Hold, now, LARGE_HOLD_TIME),
+            None => self.timers.start(Timer::Hold, now, self.open_time),
         }
     }
 }

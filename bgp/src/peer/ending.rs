@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use rustbgpd_wire::NotificationCode;
 use rustbgpd_wire::notification::cease_subcode;
 use tracing::info;
 
@@ -49,17 +48,22 @@ impl Peer {
         if uptime.is_some() {
             self.flaps += 1;
             self.rib_out.end_session();
+            context.rib.end_session(self.member);
+            self.limits.end_session();
             self.keep_or_drop_routes(context, connection.negotiated.as_ref(), &error);
         }
         self.report(context, &error, uptime.is_some());
         self.plan_retry(context.now, &connection, &error, uptime);
+        self.rest_after_excess(context, &error);
     }
 
     fn last_words(&self, connection: &Connection, error: &SessionError) -> Option<Notification> {
         let notification = error.notification()?;
         let restart = connection.negotiated.as_ref().and_then(|negotiated| negotiated.graceful_restart.as_ref());
-        // RFC 8538 section 4: otherwise the peer would keep the routes of a session that is meant to be gone.
-        let hard = error.is_farewell() && restart.is_some_and(|restart| restart.notification);
+        // RFC 8538 section 4: otherwise the peer would keep the routes of a session that is meant to be gone, or of a path that
+        // has failed.
+        let gone = error.is_farewell() || matches!(error, SessionError::BfdDown { .. });
+        let hard = gone && restart.is_some_and(|restart| restart.notification);
         Some(if hard { notification.as_hard_reset() } else { notification })
     }
 
@@ -68,13 +72,15 @@ impl Peer {
         if matches!(error, SessionError::Collision) && !was_established {
             return;
         }
-        // A router that has refused our OPEN often takes no connection for a while: why it did is still what matters.
-        if self.refused && error.explains_nothing() {
+        // After a session was ended in words there is often no connection for a while: the words are still what matters.
+        if self.explained && error.explains_nothing() {
             return;
         }
-        self.refused = error.is_refusal();
-        let reason = format!("{} ({}): {error}", self.key, self.config.transport.remote.ip());
-        if was_established || self.last_error.as_ref() != Some(&reason) {
+        self.explained = error.explains();
+        self.ended_by = Some(error.clone());
+        let reason = format!("{} ({}): {error}", self.key, self.config.transport.router());
+        // Of those that come from a range without a session there may be any number: the range tells of them.
+        if was_established || (self.range.is_none() && self.last_error.as_ref() != Some(&reason)) {
             info!(peer = %self.key, %error, was_established, "session down");
             let event = Event::SessionDown { peer: self.key.clone(), reason: reason.clone() };
             context.outputs.push_back(Output::Event(event));
@@ -129,13 +135,15 @@ impl SessionError {
         matches!(self, Self::Shutdown { .. } | Self::Deconfigured)
     }
 
-    /// Whether one side did not like the other's OPEN.
-    fn is_refusal(&self) -> bool {
+    /// Whether it says what has to change before there can be a session: what one side did not like about the other.
+    fn explains(&self) -> bool {
         match self {
-            Self::Open(_) => true,
-            Self::NotificationReceived { notification, .. } => {
-                notification.code == NotificationCode::OpenMessage.as_u8()
-            }
+            Self::NotificationReceived { notification, .. } => !notification.is_collision(),
+            Self::Open(_)
+            | Self::Header { .. }
+            | Self::Update { .. }
+            | Self::RouteRefresh { .. }
+            | Self::MaxPrefixes { .. } => true,
             _ => false,
         }
     }

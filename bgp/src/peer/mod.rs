@@ -11,6 +11,7 @@ mod backoff;
 mod connection;
 mod ending;
 mod framing;
+mod limit;
 mod open;
 mod output_buffer;
 mod receive;
@@ -19,6 +20,7 @@ mod restart;
 mod routes;
 mod state;
 mod timers;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -30,22 +32,28 @@ use tracing::{debug, info};
 
 use self::backoff::Backoff;
 use self::connection::{Connection, Origin};
-use self::open::{Negotiated, RestartState, encode_open};
+use self::limit::Limits;
+use self::open::{Negotiated, RestartState, encode_open, our_open};
 use self::refresh::Refresh;
 use self::routes::SessionCounters;
 use self::state::{Event, Reaction, State, react};
 use self::timers::Timer;
+use crate::bfd::BfdFailure;
+use crate::capability;
+use crate::dynamic;
 use crate::exchange::{self, Accepted, ConnectionId, Endpoints, Output};
 use crate::notification::Notification;
 use crate::random::SplitMix64;
 use crate::refusal::Refusals;
-use crate::rib::{AdjRibIn, AdjRibOut, EndOfRib};
-use crate::{PeerConfig, PeerKey, SessionError, SessionState};
+use crate::rib::{AdjRibOut, EndOfRib, MemberId, Rib};
+use crate::{PeerConfig, PeerKey, Relay, SessionError, SessionState};
 
 #[derive(Debug)]
 pub(crate) struct Peer {
     key: PeerKey,
     config: PeerConfig,
+    /// The range that it comes from; `None`: it was configured itself.
+    range: Option<PeerKey>,
     random: SplitMix64,
     /// At most one dialled and one accepted; and an established one that may be dead (RFC 4724 section 4.2).
     connections: Vec<Connection>,
@@ -54,9 +62,10 @@ pub(crate) struct Peer {
     /// Idle until then: connections are refused.
     idle_until: Option<Instant>,
     backoff: Backoff,
-    /// Shut down: no connection any more, in either direction.
+    /// Shut down, or closed until another configuration comes: no connection any more, in either direction.
     stopped: bool,
-    rib_in: AdjRibIn,
+    /// Whose routes these are in the table of all peers.
+    member: MemberId,
     /// When routes that outlived their session are dropped.
     stale_until: Option<Instant>,
     /// When routes are dropped that a refresh has not confirmed.
@@ -69,12 +78,15 @@ pub(crate) struct Peer {
     end_of_rib: EndOfRib,
     session: SessionCounters,
     refusals: Refusals,
+    limits: Limits,
     messages_in: u64,
     messages_out: u64,
     flaps: u64,
     last_error: Option<String>,
-    /// The last error was one side's refusal of the other's OPEN.
-    refused: bool,
+    /// The same, typed.
+    ended_by: Option<SessionError>,
+    /// The last error says why one side wants no session.
+    explained: bool,
     state: SessionState,
     since: Instant,
 }
@@ -86,6 +98,7 @@ pub(crate) struct Context<'a> {
     pub(crate) connections: &'a mut BTreeMap<ConnectionId, PeerKey>,
     pub(crate) next_connection: &'a mut u64,
     pub(crate) routes_changed: &'a mut bool,
+    pub(crate) rib: &'a mut Rib,
 }
 
 /// An event of the state machine together with what it brings.
@@ -118,38 +131,46 @@ impl Peer {
     pub(crate) fn new(
         key: PeerKey,
         config: PeerConfig,
+        range: Option<PeerKey>,
         seed: u64,
         started: Instant,
         context: &mut Context<'_>,
     ) -> Self {
         let mut peer = Self {
-            key,
-            config,
             random: SplitMix64::new(seed),
             connections: Vec::with_capacity(2),
             retry: None,
             idle_until: None,
             backoff: Backoff::default(),
             stopped: false,
-            rib_in: AdjRibIn::default(),
+            member: context.rib.add_member(key.clone(), config.relay),
             stale_until: None,
             refresh_until: None,
             started,
             was_established: false,
             rib_out: AdjRibOut::default(),
-            end_of_rib: EndOfRib::Withhold,
+            end_of_rib: first_end_of_rib(config.relay),
             session: SessionCounters::default(),
             refusals: Refusals::default(),
+            limits: Limits::default(),
             messages_in: 0,
             messages_out: 0,
             flaps: 0,
             last_error: None,
-            refused: false,
+            ended_by: None,
+            explained: false,
             state: SessionState::Idle,
             since: context.now,
+            key,
+            config,
+            range,
         };
         peer.settle(context);
         peer
+    }
+
+    pub(crate) fn member(&self) -> MemberId {
+        self.member
     }
 
     pub(crate) fn config(&self) -> &PeerConfig {
@@ -162,7 +183,8 @@ impl Peer {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timers = self.connections.iter().filter_map(|connection| connection.timers.next_deadline());
-        timers.chain(self.retry).chain(self.idle_until).chain(self.stale_until).chain(self.refresh_until).min()
+        let resting = self.retry.into_iter().chain(self.idle_until).chain(self.limits.next_deadline());
+        timers.chain(resting).chain(self.stale_until).chain(self.refresh_until).min()
     }
 
     /// Ends whatever there is, for good: the peer was removed, or all is shut down.
@@ -191,13 +213,22 @@ impl Peer {
             return;
         }
         let previous = std::mem::replace(&mut self.config, config);
+        self.stopped = false;
+        if previous.import != self.config.import && !self.is_established() {
+            // A session that was closed for its prefixes is worth another try at once.
+            (self.idle_until, self.retry) = (None, None);
+        }
         if previous.needs_restart(&self.config) {
             self.close_all(context, &SessionError::ConfigurationChanged);
             self.drop_routes(context);
+            context.rib.set_relay(self.member, self.config.relay);
+            if self.config.relay != Relay::Nothing {
+                self.end_of_rib = EndOfRib::Release;
+            }
             // What went wrong before went wrong with another configuration.
             self.backoff = Backoff::default();
             self.last_error = None;
-            self.refused = false;
+            self.explained = false;
         } else {
             self.apply_next_hops();
             if previous.import != self.config.import {
@@ -262,6 +293,15 @@ impl Peer {
         self.settle(context);
     }
 
+    /// BFD has lost the peer.
+    pub(crate) fn handle_bfd_down(&mut self, context: &mut Context<'_>, failure: BfdFailure) {
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            self.apply(context, id, Input::Failed(Event::BfdDown, SessionError::BfdDown { failure }));
+        }
+        self.settle(context);
+    }
+
     pub(crate) fn handle_timeout(&mut self, context: &mut Context<'_>) {
         let now = context.now;
         if self.idle_until.is_some_and(|until| until <= now) {
@@ -300,7 +340,8 @@ impl Peer {
                 },
             ),
             Timer::Hold => {
-                let hold = negotiated.map_or(connection::LARGE_HOLD_TIME, |negotiated| negotiated.hold_time);
+                let open_time = connection.map_or(connection::LARGE_HOLD_TIME, |connection| connection.open_time);
+                let hold = negotiated.map_or(open_time, |negotiated| negotiated.hold_time);
                 Input::Failed(Event::HoldTimerExpires, SessionError::HoldTimerExpired { hold })
             }
             Timer::SendHold => {
@@ -341,13 +382,14 @@ impl Peer {
     }
 
     fn send_open(&mut self, context: &mut Context<'_>, id: ConnectionId, endpoints: Endpoints) {
-        let open = encode_open(&self.config, self.restart_state(context.now));
+        let open = our_open(&self.config, self.restart_state(context.now));
         let Some(connection) = self.connection(id) else { return };
         connection.state = State::OpenSent;
         connection.endpoints = Some(endpoints);
+        connection.capabilities = capability::in_words(&open);
         connection.timers.stop(Timer::Connect);
         connection.restart_hold_timer(context.now);
-        self.send(id, &open);
+        self.send(id, &encode_open(&open));
     }
 
     /// RFC 4724 section 4.1: R in the first OPENs after our own start, while a peer may still have routes from before it.
@@ -412,7 +454,11 @@ impl Peer {
         if let Some(dialling) = dialling.map(|connection| connection.id) {
             self.apply(context, dialling, Input::Failed(Event::CollisionLost, SessionError::Collision));
         }
-        self.refused = false;
+        self.explained = false;
+        if matches!(self.ended_by, Some(SessionError::DialFailed { .. } | SessionError::DialTimeout { .. })) {
+            // A connection that did not come up is no news once one has.
+            self.last_error = None;
+        }
         self.was_established = true;
         self.begin_session(context, id);
         info!(peer = %self.key, "session established");
@@ -437,7 +483,8 @@ impl Peer {
         let id = ConnectionId(*context.next_connection);
         *context.next_connection += 1;
         context.connections.insert(id, self.key.clone());
-        self.connections.push(Connection::new(id, origin));
+        let open_time = if self.range.is_some() { dynamic::OPEN_TIME } else { connection::LARGE_HOLD_TIME };
+        self.connections.push(Connection::new(id, origin, open_time));
         id
     }
 
@@ -465,15 +512,9 @@ impl Peer {
     }
 
     /// Bytes for the socket; empty when there are none, and then the next [`Output::Write`] says that there are again.
-    pub(crate) fn pending_write(&mut self, now: Instant, id: ConnectionId) -> &[u8] {
+    pub(crate) fn pending_write(&mut self, now: Instant, id: ConnectionId, rib: &mut Rib) -> &[u8] {
+        self.fill(id, rib);
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return &[] };
-        if connection.is_established() && connection.output.has_run_low() {
-            while connection.output.has_room() {
-                let Some(message) = self.rib_out.next_message(&self.session.export, self.end_of_rib) else { break };
-                connection.output.push(&message);
-                self.messages_out += 1;
-            }
-        }
         if connection.output.is_empty() {
             connection.write_requested = false;
             connection.timers.stop(Timer::SendHold);
@@ -482,6 +523,32 @@ impl Peer {
             connection.timers.start(Timer::SendHold, now, send_hold);
         }
         connection.output.as_slice()
+    }
+
+    /// Makes messages as long as there is room for them: our own routes, others' routes, and what follows all of them.
+    fn fill(&mut self, id: ConnectionId, rib: &mut Rib) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        if !connection.is_established() || !connection.output.has_run_low() {
+            return;
+        }
+        let mut again = None;
+        while connection.output.has_room() {
+            if let Some(message) = self.rib_out.next_message(&self.session.export) {
+                connection.output.push(&message);
+            } else if connection.output.push_with(|output| rib.next_message(self.member, output)) {
+            } else if let Some((message, family)) = self.rib_out.next_marker(&self.session.export, self.end_of_rib) {
+                connection.output.push(&message);
+                again = family;
+            } else {
+                break;
+            }
+            self.messages_out += 1;
+            if let Some(family) = again.take()
+                && self.rib_out.refresh(family)
+            {
+                rib.resend(self.member, family);
+            }
+        }
     }
 
     /// The socket took some of them.
@@ -499,6 +566,7 @@ impl Peer {
         if self.connections.is_empty() && self.retry.is_none() && self.config.connect.dials() && !self.stopped {
             self.dial(context);
         }
+        self.tend_limit(context);
         self.request_writes(context);
         let state = self.connections.iter().map(|connection| connection.state).max().map_or_else(
             || if self.stopped || self.idle_until.is_some() { SessionState::Idle } else { SessionState::Active },
@@ -509,10 +577,11 @@ impl Peer {
         }
     }
 
-    fn request_writes(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn request_writes(&mut self, context: &mut Context<'_>) {
         for connection in &mut self.connections {
             let waiting = !connection.output.is_empty()
-                || (connection.is_established() && self.rib_out.has_pending(self.end_of_rib));
+                || (connection.is_established()
+                    && (self.rib_out.has_pending(self.end_of_rib) || context.rib.has_pending(self.member)));
             if waiting && !connection.write_requested {
                 connection.write_requested = true;
                 context.outputs.push_back(Output::Write { connection: connection.id });
@@ -522,6 +591,41 @@ impl Peer {
 
     pub(crate) fn remote_ip(&self) -> IpAddr {
         self.config.transport.remote.ip().to_canonical()
+    }
+
+    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
+        self.connections.iter().find_map(|connection| connection.endpoints).map(|endpoints| endpoints.local.ip())
+    }
+
+    pub(crate) fn range(&self) -> Option<&PeerKey> {
+        self.range.as_ref()
+    }
+
+    pub(crate) fn was_established(&self) -> bool {
+        self.was_established
+    }
+
+    /// Why the last session ended or did not come up.
+    pub(crate) fn ended_by(&self) -> Option<&SessionError> {
+        self.ended_by.as_ref()
+    }
+
+    /// Until when connections are refused.
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
+        self.idle_until
+    }
+
+    /// It came from a range, and there is neither a connection with it nor a route that waits for its restart.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.range.is_some() && self.connections.is_empty() && self.stale_until.is_none()
+    }
+}
+
+/// A route server has nothing of its own to say before a first dump is complete.
+const fn first_end_of_rib(relay: Relay) -> EndOfRib {
+    match relay {
+        Relay::Nothing => EndOfRib::Withhold,
+        Relay::RouteServerClient | Relay::ReflectorClient { .. } | Relay::ReflectorPeer { .. } => EndOfRib::Release,
     }
 }
 

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rustbgpd_wire::constants::{EXTENDED_MAX_MESSAGE_LEN, MAX_MESSAGE_LEN, capability_code};
-use rustbgpd_wire::{Capability, DecodeError, GracefulRestartFamily, OpenMessage, Safi};
+use rustbgpd_wire::{
+    AddPathFamily, AddPathMode, Afi, Capability, DecodeError, ExtendedNextHopFamily, GracefulRestartFamily,
+    OpenMessage, Safi,
+};
 
+use crate::capability;
 use crate::error::{FamilyList, OpenError};
-use crate::{Asn, ExtendedMessages, Family, PeerAsn, PeerConfig, Role, RoleStrictness};
+use crate::next_hop::ExtendedNextHops;
+use crate::{AddPathReceive, Asn, ExtendedMessages, Family, PeerAsn, PeerConfig, Role, RoleStrictness};
 
 /// What both sides agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +30,20 @@ pub(crate) struct Negotiated {
     pub(crate) four_octet_asn: bool,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub(crate) route_refresh: bool,
-    /// The peer says where its answers to those begin and end, and understands it when we do (RFC 7313).
+    /// Both sides say where their answers to those begin and end (RFC 7313).
     pub(crate) enhanced_refresh: bool,
     /// The peer's, where we have one.
     pub(crate) peer_role: Option<Role>,
     /// The longest message that the peer takes, but for OPEN and KEEPALIVE (RFC 8654).
     pub(crate) max_message: u16,
+    pub(crate) extended_next_hops: ExtendedNextHops,
+    /// What the peer has offered, in words.
+    pub(crate) capabilities: Vec<String>,
     /// Both sides have the capability (RFC 4724).
     pub(crate) graceful_restart: Option<PeerRestart>,
+    /// The families of which we get several paths to a prefix (RFC 7911), and those of which the peer does.
+    pub(crate) receives_several: BTreeSet<Family>,
+    pub(crate) sends_several: BTreeSet<Family>,
 }
 
 /// What the peer says about its restarts.
@@ -55,14 +66,21 @@ pub(crate) enum RestartState {
 }
 
 /// Our OPEN.
-pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut {
+pub(crate) fn our_open(config: &PeerConfig, state: RestartState) -> OpenMessage {
     let mut capabilities: Vec<Capability> = config
         .families
         .iter()
         .map(|family| Capability::MultiProtocol { afi: family.afi(), safi: Safi::Unicast })
         .collect();
+    if config.offers_extended_next_hop() {
+        capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
+    }
     capabilities.push(Capability::RouteRefresh);
-    capabilities.push(Capability::EnhancedRouteRefresh);
+    // Between sides that have both capabilities, RFC 7313 section 4 puts no answer before End-of-RIB. FRR 8.4 applies it
+    // to peers without graceful restart, too: it sends them no End-of-RIB, and so never answers a request.
+    if config.graceful_restart.is_some() {
+        capabilities.push(Capability::EnhancedRouteRefresh);
+    }
     if config.extended_messages == ExtendedMessages::Offered {
         capabilities.push(Capability::ExtendedMessage);
     }
@@ -81,16 +99,29 @@ pub(crate) fn encode_open(config: &PeerConfig, state: RestartState) -> BytesMut 
             families: config.families.iter().map(family).collect(),
         });
     }
-    let open = OpenMessage {
+    let mode = match (config.add_path.receive, config.add_path.send > 1) {
+        (AddPathReceive::One, false) => None,
+        (AddPathReceive::One, true) => Some(AddPathMode::Send),
+        (AddPathReceive::Several, false) => Some(AddPathMode::Receive),
+        (AddPathReceive::Several, true) => Some(AddPathMode::Both),
+    };
+    if let Some(send_receive) = mode {
+        let entry = |family: &Family| AddPathFamily { afi: family.afi(), safi: Safi::Unicast, send_receive };
+        capabilities.push(Capability::AddPath(config.families.iter().map(entry).collect()));
+    }
+    OpenMessage {
         version: 4,
         my_as: config.local_asn.two_octets(),
         hold_time: u16::try_from(config.hold_time.as_secs()).unwrap_or(u16::MAX),
         bgp_identifier: config.router_id,
         capabilities,
-    };
+    }
+}
+
+pub(crate) fn encode_open(open: &OpenMessage) -> BytesMut {
     let mut message = BytesMut::with_capacity(open.encoded_len());
     let encoded = open.encode(&mut message);
-    debug_assert!(encoded.is_ok(), "eight capabilities fit into an OPEN");
+    debug_assert!(encoded.is_ok(), "nine capabilities fit into an OPEN");
     message
 }
 
@@ -113,13 +144,16 @@ pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negot
         return Err(OpenError::ReservedAsn { given: peer_asn });
     }
     let local = config.local_asn;
-    match config.peer_asn {
-        PeerAsn::Exactly(expected) if peer_asn != expected => {
-            return Err(OpenError::PeerAsn { given: peer_asn, expected });
+    match &config.peer_asn {
+        PeerAsn::Exactly(expected) if peer_asn != *expected => {
+            return Err(OpenError::PeerAsn { given: peer_asn, expected: *expected });
+        }
+        PeerAsn::Within(allowed) if !allowed.contains(peer_asn) => {
+            return Err(OpenError::AsnNotAllowed { given: peer_asn, allowed: allowed.clone() });
         }
         PeerAsn::Internal if peer_asn != local => return Err(OpenError::NotInternal { given: peer_asn, local }),
         PeerAsn::External if peer_asn == local => return Err(OpenError::NotExternal { given: peer_asn }),
-        PeerAsn::Exactly(_) | PeerAsn::Internal | PeerAsn::External => {}
+        PeerAsn::Exactly(_) | PeerAsn::Internal | PeerAsn::External | PeerAsn::Within(_) => {}
     }
     // RFC 6286 section 2: any number but zero, and different from ours inside one AS. Not necessarily a host's address.
     let internal = peer_asn == local;
@@ -152,11 +186,21 @@ pub(crate) fn negotiate(open: &OpenMessage, config: &PeerConfig) -> Result<Negot
         keepalive: config.keepalive.filter(|keepalive| !keepalive.is_zero()).map_or(third, |own| own.min(third)),
         peer_role,
         max_message: max_message(open, config),
+        extended_next_hops: extended_next_hops(open, config),
+        capabilities: capability::in_words(open),
         graceful_restart: peer_restart(open, config, &families),
+        receives_several: several_paths(
+            open,
+            &families,
+            config.add_path.receive == AddPathReceive::Several,
+            AddPathMode::Send,
+        ),
+        sends_several: several_paths(open, &families, config.add_path.send > 1, AddPathMode::Receive),
         families,
         four_octet_asn,
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
-        enhanced_refresh: open.capabilities.contains(&Capability::EnhancedRouteRefresh),
+        enhanced_refresh: config.graceful_restart.is_some()
+            && open.capabilities.contains(&Capability::EnhancedRouteRefresh),
     })
 }
 
@@ -217,6 +261,47 @@ fn max_message(open: &OpenMessage, config: &PeerConfig) -> u16 {
             EXTENDED_MAX_MESSAGE_LEN
         }
         ExtendedMessages::Offered | ExtendedMessages::Withheld => MAX_MESSAGE_LEN,
+    }
+}
+
+/// RFC 7911 section 4: the families in which we do one thing, and the peer the other. Of several entries for a family the
+/// first counts.
+fn several_paths(
+    open: &OpenMessage,
+    negotiated: &BTreeSet<Family>,
+    ours: bool,
+    theirs: AddPathMode,
+) -> BTreeSet<Family> {
+    let entries = open.capabilities.iter().flat_map(|capability| match capability {
+        Capability::AddPath(entries) => entries.as_slice(),
+        _ => &[],
+    });
+    let mut modes = BTreeMap::new();
+    for entry in entries {
+        if let Some(family) = Family::from_wire(entry.afi, entry.safi) {
+            modes.entry(family).or_insert(entry.send_receive);
+        }
+    }
+    let both = |family: &&Family| modes.get(family).is_some_and(|mode| [theirs, AddPathMode::Both].contains(mode));
+    negotiated.iter().filter(|_| ours).filter(both).copied().collect()
+}
+
+/// RFC 8950 section 4.
+const IPV4_OVER_IPV6: ExtendedNextHopFamily =
+    ExtendedNextHopFamily { nlri_afi: Afi::Ipv4, nlri_safi: Safi::Unicast, next_hop_afi: Afi::Ipv6 };
+
+fn extended_next_hops(open: &OpenMessage, config: &PeerConfig) -> ExtendedNextHops {
+    let takes_ours = |capability: &Capability| match capability {
+        Capability::ExtendedNextHop(families) => families.contains(&IPV4_OVER_IPV6),
+        // The codec leaves the whole list as it came if it does not know one of the families.
+        Capability::Unknown { code: capability_code::EXTENDED_NEXT_HOP, data } => {
+            data.chunks_exact(6).any(|entry| entry == [0, 1, 0, 1, 0, 2])
+        }
+        _ => false,
+    };
+    match config.offers_extended_next_hop() && open.capabilities.iter().any(takes_ours) {
+        true => ExtendedNextHops::Agreed,
+        false => ExtendedNextHops::No,
     }
 }
 

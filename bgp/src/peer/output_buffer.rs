@@ -41,6 +41,11 @@ impl OutputBuffer {
         self.bytes.extend_from_slice(message);
     }
 
+    /// Lets `write` append one whole message. Whether it did.
+    pub(crate) fn push_with(&mut self, write: impl FnOnce(&mut BytesMut) -> bool) -> bool {
+        write(&mut self.bytes)
+    }
+
     /// The first `count` octets have been written.
     pub(crate) fn advance(&mut self, count: usize) {
         let mut count = count.min(self.bytes.len());
@@ -52,6 +57,10 @@ impl OutputBuffer {
             self.bytes.advance(step);
             self.partial -= step;
             count -= step;
+        }
+        if self.bytes.is_empty() {
+            // Most of the time there is nothing to say, and there may be hundreds of peers.
+            self.bytes = BytesMut::new();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Bytes from the peer into inputs of the state machine.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rustbgpd_wire::constants::{EXTENDED_MAX_MESSAGE_LEN, HEADER_LEN};
 use rustbgpd_wire::notification::route_refresh_subcode;
 use rustbgpd_wire::{Afi, Message, NotificationCode, RouteRefreshMessage, RouteRefreshSubtype, Safi, decode_message};
@@ -33,6 +33,12 @@ impl Peer {
                 }
                 Err(error) => self.apply(context, id, invalid_header(error)),
             }
+        }
+        if let Some(connection) = self.connection(id)
+            && connection.input.is_empty()
+        {
+            // What has been read is not needed again, and there may be hundreds of peers.
+            connection.input = BytesMut::new();
         }
         self.settle(context);
     }

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::restart::LONGEST_RESYNC;
 use super::{Context, Peer};
-use crate::rib::Unconfirmed;
+use crate::rib::{Rib, Unconfirmed};
 use crate::{ConnectionId, Family};
 
 /// What a ROUTE-REFRESH says.
@@ -31,15 +31,19 @@ impl Peer {
         let (enhanced, restarts) = (negotiated.enhanced_refresh, negotiated.graceful_restart.is_some());
         let known = |family: &Family| negotiated.families.contains(family);
         match refresh {
-            Refresh::Request(family) if known(&family) => match enhanced {
-                true => self.rib_out.refresh(family),
-                false => self.rib_out.resend(family),
-            },
+            Refresh::Request(family) if known(&family) => {
+                if enhanced {
+                    self.refresh(context.rib, family);
+                } else {
+                    self.rib_out.resend(family);
+                    context.rib.resend(self.member, family);
+                }
+            }
             // RFC 7313 section 4: before End-of-RIB of a peer that restarts gracefully it means nothing.
             Refresh::Begin(family)
                 if known(&family) && enhanced && (!restarts || self.session.end_of_rib_received.contains(&family)) =>
             {
-                self.rib_in.doubt(Unconfirmed::Refresh, family);
+                context.rib.doubt(self.member, Unconfirmed::Refresh, family);
                 self.refresh_until = Some(context.now + LONGEST_RESYNC);
             }
             // Without a BoRR before it nothing is in doubt.
@@ -49,9 +53,15 @@ impl Peer {
         }
     }
 
+    pub(super) fn refresh(&mut self, rib: &mut Rib, family: Family) {
+        if self.rib_out.refresh(family) {
+            rib.resend(self.member, family);
+        }
+    }
+
     fn drop_unconfirmed_routes(&mut self, context: &mut Context<'_>, family: Family) {
-        *context.routes_changed |= self.rib_in.drop_unconfirmed(Unconfirmed::Refresh, family);
-        if self.rib_in.unconfirmed(Unconfirmed::Refresh) == 0 {
+        *context.routes_changed |= context.rib.drop_unconfirmed(self.member, Unconfirmed::Refresh, family);
+        if context.rib.unconfirmed(self.member, Unconfirmed::Refresh) == 0 {
             self.refresh_until = None;
         }
     }
@@ -66,8 +76,8 @@ impl Peer {
     }
 
     /// The session is gone, and the refresh with it.
-    pub(super) fn end_refresh(&mut self) {
-        self.rib_in.end_doubt(Unconfirmed::Refresh);
+    pub(super) fn end_refresh(&mut self, context: &mut Context<'_>) {
+        context.rib.end_doubt(self.member, Unconfirmed::Refresh);
         self.refresh_until = None;
     }
 }

@@ -43,15 +43,15 @@ impl Peer {
             self.drop_routes(context);
             return;
         };
-        self.end_refresh();
+        self.end_refresh(context);
         let mut kept = 0;
         for family in Family::ALL {
             if restart.forwarding.contains_key(&family) {
                 // What was stale already goes: RFC 4724 section 4.2, consecutive restarts.
-                *context.routes_changed |= self.rib_in.drop_unconfirmed(Unconfirmed::Restart, family);
-                kept += self.rib_in.doubt(Unconfirmed::Restart, family);
+                *context.routes_changed |= context.rib.drop_unconfirmed(self.member, Unconfirmed::Restart, family);
+                kept += context.rib.doubt(self.member, Unconfirmed::Restart, family);
             } else {
-                *context.routes_changed |= self.rib_in.drop_family(family);
+                *context.routes_changed |= context.rib.drop_family(self.member, family);
             }
         }
         *context.routes_changed |= kept > 0;
@@ -76,15 +76,15 @@ impl Peer {
 
     /// End-of-RIB: what was not announced again is not there any more.
     pub(super) fn drop_stale_routes(&mut self, context: &mut Context<'_>, family: Family) {
-        *context.routes_changed |= self.rib_in.drop_unconfirmed(Unconfirmed::Restart, family);
-        if self.rib_in.unconfirmed(Unconfirmed::Restart) == 0 {
+        *context.routes_changed |= context.rib.drop_unconfirmed(self.member, Unconfirmed::Restart, family);
+        if context.rib.unconfirmed(self.member, Unconfirmed::Restart) == 0 {
             self.stale_until = None;
         }
     }
 
     pub(super) fn expire_stale_routes(&mut self, context: &mut Context<'_>) {
         if self.stale_until.is_some_and(|until| until <= context.now) {
-            info!(peer = %self.key, routes = self.rib_in.unconfirmed(Unconfirmed::Restart), "the peer's restart took too long: its routes are dropped");
+            info!(peer = %self.key, routes = context.rib.unconfirmed(self.member, Unconfirmed::Restart), "the peer's restart took too long: its routes are dropped");
             for family in Family::ALL {
                 self.drop_stale_routes(context, family);
             }
@@ -92,7 +92,7 @@ impl Peer {
     }
 
     pub(super) fn drop_routes(&mut self, context: &mut Context<'_>) {
-        *context.routes_changed |= self.rib_in.clear();
+        *context.routes_changed |= context.rib.clear(self.member);
         self.stale_until = None;
         self.refresh_until = None;
     }
@@ -133,6 +133,8 @@ impl SessionError {
             | Self::ConfigurationChanged
             | Self::Deconfigured
             | Self::Shutdown { .. }
+            // What BFD has seen fail is the path itself, and not only our conversation about it.
+            | Self::BfdDown { .. }
             | Self::Restarting => false,
         }
     }

@@ -2,26 +2,26 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ipnet::IpNet;
+use rustbgpd_wire::UpdateMessage;
 use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
-use rustbgpd_wire::{RouteRefreshMessage, Safi, UpdateMessage};
 use tracing::{debug, warn};
 
-use super::connection::Connection;
+use super::open::Negotiated;
 use super::state::Event;
 use super::{Context, Input, Peer};
+use crate::next_hop::SessionNextHops;
 use crate::policy::Candidate;
 use crate::refusal;
-use crate::rib::{AcceptedRoute, EndOfRib, Unconfirmed};
-use crate::update::{Disposition, Export, Import, decode_update};
+use crate::rib::{EndOfRib, Identity, Route};
+use crate::update::relayed::RelaySession;
+use crate::update::{Disposition, Export, Import, Reach, decode_update};
 use crate::{
-    AsPath, Asn, ConnectionId, Endpoints, Family, LearnedPath, MalformedOutcome, MalformedUpdate, NextHops, PeerStatus,
-    Refusal, RefusalReason, RouteChange, SessionError,
+    AsPath, Asn, ConnectionId, Family, MalformedOutcome, MalformedUpdate, Refusal, RefusalReason, Relay, RouteChange,
+    SessionError,
 };
 
 /// What is counted per session, and how the session's routes leave.
@@ -29,10 +29,10 @@ use crate::{
 pub(super) struct SessionCounters {
     pub(super) export: Export,
     pub(super) end_of_rib_received: BTreeSet<Family>,
-    received: u64,
-    refused: BTreeMap<RefusalReason, u64>,
-    with_discarded_attributes: u64,
-    treated_as_withdrawn: u64,
+    pub(super) received: u64,
+    pub(super) refused: BTreeMap<RefusalReason, u64>,
+    pub(super) with_discarded_attributes: u64,
+    pub(super) treated_as_withdrawn: u64,
 }
 
 impl Default for SessionCounters {
@@ -41,7 +41,7 @@ impl Default for SessionCounters {
             local_asn: Asn(0),
             internal: false,
             four_octet_asn: true,
-            next_hops: NextHops::default(),
+            next_hops: SessionNextHops::default(),
             only_to_customer: None,
             max_message: MAX_MESSAGE_LEN,
         };
@@ -60,7 +60,7 @@ impl Peer {
     pub(super) fn begin_session(&mut self, context: &mut Context<'_>, id: ConnectionId) {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
-        let next_hops = self.next_hops(endpoints);
+        let next_hops = SessionNextHops::choose(&self.config, endpoints, negotiated.extended_next_hops);
         self.session = SessionCounters {
             export: Export {
                 local_asn: self.config.local_asn,
@@ -74,8 +74,30 @@ impl Peer {
         };
         let open = negotiated.families.iter().copied().filter(|family| next_hops.of(*family).is_some()).collect();
         self.rib_out.begin_session(&negotiated.families, open);
+        let identity = Identity {
+            internal: negotiated.internal,
+            transparent: self.config.relay == Relay::RouteServerClient,
+            router_id: negotiated.peer_router_id.into(),
+            address: endpoints.remote.ip().to_canonical(),
+        };
         let negotiated = negotiated.clone();
+        context.rib.begin_session(self.member, identity, self.relay_session(&negotiated));
         self.confirm_stale_routes(context, &negotiated);
+    }
+
+    /// What the peer gets of others' routes, if it has a part in that.
+    fn relay_session(&self, negotiated: &Negotiated) -> Option<RelaySession> {
+        (self.config.relay != Relay::Nothing).then(|| RelaySession {
+            families: Family::ALL.map(|family| negotiated.families.contains(&family)),
+            paths: Family::ALL.map(|family| match negotiated.sends_several.contains(&family) {
+                true => self.config.add_path.send,
+                false => 1,
+            }),
+            four_octet_asn: negotiated.four_octet_asn,
+            max_message: negotiated.max_message,
+            extended_next_hops: negotiated.extended_next_hops,
+            cluster: self.config.relay.cluster(),
+        })
     }
 
     pub(crate) fn update_routes(&mut self, context: &mut Context<'_>, changes: Vec<RouteChange>) {
@@ -89,28 +111,11 @@ impl Peer {
         self.request_writes(context);
     }
 
-    /// For each family: what is configured; the session's own address, for its own family; an address of the interface
-    /// that the session is over, for the other; what is configured to fall back to.
-    fn next_hops(&self, endpoints: &Endpoints) -> NextHops {
-        let local = endpoints.local.ip().to_canonical();
-        let own = match local {
-            IpAddr::V4(address) => NextHops { ipv4: Some(address), ipv6: None },
-            // A link-local address means nothing beyond its link, so it is no next hop to pass on.
-            IpAddr::V6(address) if address.is_unicast_link_local() => NextHops::default(),
-            IpAddr::V6(address) => NextHops { ipv4: None, ipv6: Some(address) },
-        };
-        let sources = [self.config.next_hops, own, endpoints.interface, self.config.fallback_next_hops];
-        NextHops {
-            ipv4: sources.iter().find_map(|source| source.ipv4),
-            ipv6: sources.iter().find_map(|source| source.ipv6),
-        }
-    }
-
     /// The configured next hops have changed: what was told with another one is told again.
     pub(super) fn apply_next_hops(&mut self) {
         let Some(connection) = self.connections.iter().find(|connection| connection.is_established()) else { return };
         let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
-        let next_hops = self.next_hops(endpoints);
+        let next_hops = SessionNextHops::choose(&self.config, endpoints, negotiated.extended_next_hops);
         let before = std::mem::replace(&mut self.session.export.next_hops, next_hops);
         for &family in &negotiated.families {
             if before.of(family) != next_hops.of(family) {
@@ -134,18 +139,16 @@ impl Peer {
         }
         let families: Vec<Family> = negotiated.families.iter().copied().collect();
         let (policy, local_asn) = (&self.config.import, self.config.local_asn);
-        *context.routes_changed |= self.rib_in.retain(|prefix, route| {
-            let as_path = &route.attributes.as_path;
-            policy.judge(&Candidate { prefix, next_hop: route.next_hop, as_path, local_asn, local_address }).is_ok()
+        let (router_id, cluster) = (self.config.router_id, self.config.relay.cluster());
+        *context.routes_changed |= context.rib.retain(self.member, |prefix, route| {
+            let (next_hop, attributes) = (route.next_hop, &route.attributes);
+            let candidate = Candidate { prefix, next_hop, attributes, local_asn, local_address, router_id, cluster };
+            policy.judge(&candidate).is_ok()
         });
         for family in families {
-            let refresh = RouteRefreshMessage::new(family.afi(), Safi::Unicast);
-            let mut message = bytes::BytesMut::with_capacity(23);
-            let encoded = refresh.encode(&mut message);
-            debug_assert!(encoded.is_ok(), "a refresh without filters always fits");
-            self.send(id, &message);
+            self.ask_for(id, family);
         }
-        self.check_max_prefixes(context, id, Family::Ipv4Unicast);
+        self.close_beyond_limit(context, id);
     }
 
     pub(super) fn take_update(&mut self, context: &mut Context<'_>, id: ConnectionId, update: &UpdateMessage) {
@@ -156,9 +159,12 @@ impl Peer {
             internal: negotiated.internal,
             four_octet_asn: negotiated.four_octet_asn,
             families: &negotiated.families,
+            extended_next_hops: negotiated.extended_next_hops,
+            local_address: endpoints.local.ip().to_canonical(),
+            several_paths: &negotiated.receives_several,
         };
-        let local_address = endpoints.local.ip().to_canonical();
-        let peer_asn = negotiated.peer_asn;
+        let local_address = session.local_address;
+        let (peer_asn, peer_router_id) = (negotiated.peer_asn, negotiated.peer_router_id);
         let received = match decode_update(update, session) {
             Ok(received) => received,
             Err(error) => return self.apply(context, id, Input::Failed(Event::UpdateInvalid, error)),
@@ -167,14 +173,19 @@ impl Peer {
         let mut attributes = received.attributes;
         let mut mark = Ok(());
         if let (Some(role), Some(attributes)) = (self.config.role, &mut attributes) {
-            mark = role.receive(attributes.only_to_customer, peer_asn).map(|mark| attributes.only_to_customer = mark);
+            mark = role.receive(attributes.only_to_customer(), peer_asn).map(|mark| {
+                mark.into_iter().for_each(|asn| attributes.mark_only_to_customer(asn));
+            });
         }
-        let attributes = attributes.map(Arc::new);
+        if let (Some(_), Some(attributes)) = (self.config.relay.cluster(), &mut attributes) {
+            attributes.name_originator(peer_router_id);
+        }
         // Made once for all that are refused.
         let as_path = OnceCell::new();
         let as_path = || {
-            as_path
-                .get_or_init(|| attributes.as_ref().map_or_else(Arc::default, |known| refusal::trimmed(&known.as_path)))
+            as_path.get_or_init(|| {
+                attributes.as_ref().map_or_else(Arc::default, |known| refusal::trimmed(&known.meaning().as_path))
+            })
         };
         match received.disposition {
             Disposition::Ok => {}
@@ -209,59 +220,58 @@ impl Peer {
 
         let mut changed = false;
         for prefix in &received.withdrawn {
-            changed |= self.rib_in.remove(prefix);
+            changed |= context.rib.remove(self.member, &prefix.prefix, prefix.path_id);
         }
         self.session.received += received.announced.len() as u64;
-        let mut over_limit = None;
         if let Some(attributes) = &attributes {
-            for (prefix, next_hop) in received.announced {
+            let mut known: Option<Arc<Route>> = None;
+            for reach in received.announced {
+                // One for all, but where a message has routes of both families.
+                let route = match &known {
+                    Some(route) if route.next_hop == reach.next_hop => route,
+                    _ => known.insert(context.rib.route(attributes, reach.next_hop)),
+                };
                 let candidate = Candidate {
-                    prefix: &prefix,
-                    next_hop,
-                    as_path: &attributes.as_path,
+                    prefix: &reach.nlri.prefix,
+                    next_hop: reach.next_hop,
+                    attributes: &route.attributes,
                     local_asn: self.config.local_asn,
                     local_address,
+                    router_id: self.config.router_id,
+                    cluster: self.config.relay.cluster(),
                 };
-                match mark.and_then(|()| self.config.import.judge(&candidate)) {
+                match mark
+                    .and_then(|()| self.config.import.judge(&candidate))
+                    .and_then(|()| self.room_for(context, reach.nlri))
+                {
                     Ok(()) => {
-                        let route = AcceptedRoute { attributes: Arc::clone(attributes), next_hop };
-                        changed |= self.rib_in.insert(prefix, route);
-                        over_limit = Some(Family::of(&prefix));
+                        changed |= context.rib.insert(self.member, reach.nlri.prefix, reach.nlri.path_id, route);
                     }
                     Err(reason) => {
-                        self.refuse(context.now, reason, (prefix, next_hop), as_path(), None);
+                        self.refuse(context.now, reason, reach, as_path(), None);
                         // The peer has replaced a route that was accepted by one that is not.
-                        changed |= self.rib_in.remove(&prefix);
+                        changed |= context.rib.remove(self.member, &reach.nlri.prefix, reach.nlri.path_id);
                     }
                 }
             }
         }
         *context.routes_changed |= changed;
-        if let Some(family) = over_limit {
-            self.check_max_prefixes(context, id, family);
-        }
-    }
-
-    /// One UPDATE at a time may take the table over the limit, by what fits into its octets.
-    fn check_max_prefixes(&mut self, context: &mut Context<'_>, id: ConnectionId, family: Family) {
-        if let Some(limit) = self.config.import.max_prefixes
-            // A peer that is back after a restart may have other routes than before.
-            && self.rib_in.len() - self.rib_in.unconfirmed(Unconfirmed::Restart) > limit as usize
-        {
-            let error = SessionError::MaxPrefixes { limit, family };
-            self.apply(context, id, Input::Failed(Event::TooManyPrefixes, error));
-        }
+        self.close_beyond_limit(context, id);
     }
 
     fn refuse(
         &mut self,
         at: Instant,
         reason: RefusalReason,
-        (prefix, next_hop): (IpNet, IpAddr),
+        reach: Reach,
         as_path: &Arc<AsPath>,
         malformed: Option<Arc<MalformedUpdate>>,
     ) {
         *self.session.refused.entry(reason).or_default() += 1;
+        if reason == RefusalReason::BeyondMaxPrefixes {
+            self.limits.refused(&reach.nlri.prefix);
+        }
+        let (prefix, next_hop) = (reach.nlri.prefix, reach.next_hop);
         let next_hop = Some(next_hop).filter(|next_hop| malformed.is_none() || !next_hop.is_unspecified());
         let as_path = Arc::clone(as_path);
         self.refusals.push(Refusal { at, prefix, next_hop, as_path, reason, malformed });
@@ -275,66 +285,5 @@ impl Peer {
         octets: Bytes,
     ) -> Arc<MalformedUpdate> {
         self.refusals.malformed(MalformedUpdate { at, outcome, detail, octets })
-    }
-
-    pub(crate) fn learned(&self) -> impl Iterator<Item = (&IpNet, LearnedPath)> {
-        self.rib_in.iter().map(|(prefix, route, stale)| {
-            let attributes = &route.attributes;
-            let path = LearnedPath {
-                peer: self.key.clone(),
-                stale,
-                next_hop: route.next_hop,
-                origin: attributes.origin,
-                as_path: attributes.as_path.clone(),
-                med: attributes.med,
-                local_preference: attributes.local_preference,
-                communities: attributes.communities.clone(),
-                large_communities: attributes.large_communities.clone(),
-                only_to_customer: attributes.only_to_customer,
-            };
-            (prefix, path)
-        })
-    }
-
-    pub(crate) fn status(&self, now: Instant) -> PeerStatus {
-        let best = self.connections.iter().max_by_key(|connection| connection.state);
-        let endpoints = best.and_then(|connection| connection.endpoints);
-        let negotiated = best.and_then(|connection| connection.negotiated.as_ref());
-        let established = best.is_some_and(Connection::is_established);
-        let families: BTreeSet<Family> =
-            negotiated.filter(|_| established).map(|negotiated| negotiated.families.clone()).unwrap_or_default();
-        let next_hops = self.session.export.next_hops;
-        let withheld = families.iter().copied().filter(|family| next_hops.of(*family).is_none()).collect();
-        PeerStatus {
-            key: self.key.clone(),
-            remote: endpoints.map_or(self.config.transport.remote, |endpoints| endpoints.remote),
-            local: endpoints.map(|endpoints| endpoints.local),
-            state: self.state,
-            since: self.since,
-            uptime: established.then(|| now.saturating_duration_since(self.since)),
-            local_asn: self.config.local_asn,
-            remote_asn: negotiated.map(|negotiated| negotiated.peer_asn),
-            remote_router_id: negotiated.map(|negotiated| negotiated.peer_router_id),
-            remote_role: negotiated.and_then(|negotiated| negotiated.peer_role),
-            hold_time: negotiated.map(|negotiated| negotiated.hold_time),
-            max_message: negotiated.map(|negotiated| negotiated.max_message),
-            families,
-            withheld,
-            prefixes_wanted: self.rib_out.wanted(),
-            prefixes_sent: self.rib_out.told(),
-            prefixes_too_large: self.rib_out.too_large(),
-            prefixes_received: self.session.received,
-            prefixes_accepted: self.rib_in.len(),
-            prefixes_stale: self.rib_in.unconfirmed(Unconfirmed::Restart),
-            refused: self.session.refused.clone(),
-            last_refusals: self.refusals.last(),
-            updates_with_discarded_attributes: self.session.with_discarded_attributes,
-            updates_treated_as_withdrawn: self.session.treated_as_withdrawn,
-            last_malformed: self.refusals.last_malformed(),
-            messages_in: self.messages_in,
-            messages_out: self.messages_out,
-            last_error: self.last_error.clone(),
-            flaps: self.flaps,
-        }
     }
 }

@@ -56,6 +56,9 @@ pub(crate) enum Event {
     RouteRefreshInvalid,
     /// More prefixes than the import policy allows (RFC 4486).
     TooManyPrefixes,
+    /// RFC 5882 section 3.2: the path has failed. It ends a session and keeps none from being tried: a peer that restarts may lose
+    /// BFD before BGP (section 4.3.2), and whether the path is back is found out by trying.
+    BfdDown,
 }
 
 /// What is to be done about an event.
@@ -99,7 +102,8 @@ pub(crate) const fn react(state: State, event: Event) -> Reaction {
             | E::UpdateInvalid
             | E::RouteRefresh
             | E::RouteRefreshInvalid
-            | E::TooManyPrefixes => R::Ignore,
+            | E::TooManyPrefixes
+            | E::BfdDown => R::Ignore,
         },
         State::OpenSent => match event {
             E::Open => R::AcceptOpen,
@@ -112,7 +116,9 @@ pub(crate) const fn react(state: State, event: Event) -> Reaction {
             | E::CollisionLost
             | E::Notification => R::Close,
             E::Keepalive | E::Update | E::UpdateInvalid | E::RouteRefresh | E::RouteRefreshInvalid => R::Unexpected,
-            E::ConnectTimerExpires | E::KeepaliveTimerExpires | E::TcpEstablished | E::TooManyPrefixes => R::Ignore,
+            E::ConnectTimerExpires | E::KeepaliveTimerExpires | E::TcpEstablished | E::TooManyPrefixes | E::BfdDown => {
+                R::Ignore
+            }
         },
         State::OpenConfirm => match event {
             E::Keepalive => R::Establish,
@@ -127,7 +133,7 @@ pub(crate) const fn react(state: State, event: Event) -> Reaction {
             E::Open | E::OpenInvalid | E::Update | E::UpdateInvalid | E::RouteRefresh | E::RouteRefreshInvalid => {
                 R::Unexpected
             }
-            E::ConnectTimerExpires | E::TcpEstablished | E::TooManyPrefixes => R::Ignore,
+            E::ConnectTimerExpires | E::TcpEstablished | E::TooManyPrefixes | E::BfdDown => R::Ignore,
         },
         State::Established => match event {
             E::Keepalive => R::KeepAlive,
@@ -143,7 +149,8 @@ pub(crate) const fn react(state: State, event: Event) -> Reaction {
             | E::Notification
             | E::UpdateInvalid
             | E::RouteRefreshInvalid
-            | E::TooManyPrefixes => R::Close,
+            | E::TooManyPrefixes
+            | E::BfdDown => R::Close,
             E::Open | E::OpenInvalid => R::Unexpected,
             E::ConnectTimerExpires | E::TcpEstablished => R::Ignore,
         },
@@ -179,7 +186,8 @@ impl Event {
             | Self::TcpFails
             | Self::HeaderInvalid
             | Self::CollisionLost
-            | Self::TooManyPrefixes => "nothing",
+            | Self::TooManyPrefixes
+            | Self::BfdDown => "nothing",
         }
     }
 }
@@ -209,6 +217,7 @@ mod tests {
         (Event::RouteRefresh, ["-", "!", "!", "refresh"]),
         (Event::RouteRefreshInvalid, ["-", "!", "!", "X"]),
         (Event::TooManyPrefixes, ["-", "-", "-", "X"]),
+        (Event::BfdDown, ["-", "-", "-", "X"]),
     ];
 
     #[test]

@@ -1,118 +1,174 @@
-//! Adj-RIB-In: the routes of one peer that the import policy accepted.
+//! Adj-RIB-In: the routes of one peer that the import policy accepted, as a part of the table.
 //!
 //! A route is in doubt from the moment on in which the peer is to announce it again ([`Unconfirmed`]) until it has.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::member::MemberId;
+use super::path::{Doubts, Path, Route, Unconfirmed};
+use super::selection;
+use super::table::{Destination, PrefixId};
+use super::{Change, Rib};
 use crate::Family;
-use crate::attributes::PathAttributes;
 
-/// One accepted route. Prefixes of one UPDATE share their attributes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AcceptedRoute {
-    pub(crate) attributes: Arc<PathAttributes>,
-    pub(crate) next_hop: IpAddr,
-}
-
-/// Why a route is to be announced again, or else forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unconfirmed {
-    /// Its session was lost and the peer is expected back (RFC 4724): the route is *stale*.
-    Restart,
-    /// The peer tells everything again within its session (RFC 7313).
-    Refresh,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct AdjRibIn {
-    routes: BTreeMap<IpNet, AcceptedRoute>,
-    /// By [`Unconfirmed`]. Each of them is in `routes`.
-    unconfirmed: [BTreeSet<IpNet>; 2],
-}
-
-impl AdjRibIn {
-    pub(crate) fn len(&self) -> usize {
-        self.routes.len()
+impl Rib {
+    /// How many routes of the peer there are.
+    pub(crate) fn accepted(&self, member: MemberId) -> usize {
+        self.members[member.index()].paths.iter().sum()
     }
 
-    pub(crate) fn unconfirmed(&self, why: Unconfirmed) -> usize {
-        self.unconfirmed[why as usize].len()
+    pub(crate) fn unconfirmed(&self, member: MemberId, why: Unconfirmed) -> usize {
+        self.members[member.index()].unconfirmed[why as usize].iter().sum()
     }
 
-    /// Every route, and whether it is stale.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&IpNet, &AcceptedRoute, bool)> {
-        let stale = &self.unconfirmed[Unconfirmed::Restart as usize];
-        self.routes.iter().map(|(prefix, route)| (prefix, route, stale.contains(prefix)))
+    /// How many routes of the peer and family are not stale.
+    pub(crate) fn live(&self, member: MemberId, family: Family) -> usize {
+        let member = &self.members[member.index()];
+        member.paths[family as usize] - member.unconfirmed[Unconfirmed::Restart as usize][family as usize]
+    }
+
+    /// Whether the peer has this very route, not stale.
+    pub(crate) fn is_live(&self, member: MemberId, prefix: &IpNet, path_id: u32) -> bool {
+        let Some(id) = self.table.find(prefix) else { return false };
+        let destination = self.table.get(id);
+        let known = position(destination, member, path_id).map(|position| &destination.paths[position]);
+        known.is_some_and(|path| !path.doubt.contains(Unconfirmed::Restart))
     }
 
     /// Whether this changed anything. The route is in doubt no longer.
-    pub(crate) fn insert(&mut self, prefix: IpNet, route: AcceptedRoute) -> bool {
-        let was_stale = self.confirm(&prefix);
-        let changed = self.routes.get(&prefix) != Some(&route);
-        if changed {
-            self.routes.insert(prefix, route);
+    pub(crate) fn insert(&mut self, member: MemberId, prefix: IpNet, path_id: u32, route: &Arc<Route>) -> bool {
+        let id = self.table.find_or_add(prefix);
+        let destination = self.table.get_mut(id);
+        let mut replaced = None;
+        if let Some(position) = position(destination, member, path_id) {
+            let known = &mut destination.paths[position];
+            let was_stale = confirm(known, Family::of(&prefix), &mut self.members[member.index()].unconfirmed);
+            if Arc::ptr_eq(&known.route, route) {
+                return was_stale;
+            }
+            replaced = Some(known.sent_id);
+            destination.paths.remove(position);
+            selection::note_removal(destination);
+        } else {
+            let state = &mut self.members[member.index()];
+            state.paths[Family::of(&prefix) as usize] += 1;
+            state.announced.grow_and_insert(id.index());
         }
-        changed || was_stale
+        let sent_id = replaced.unwrap_or_else(|| free_id(destination));
+        let path = Path { route: Arc::clone(route), member, received_id: path_id, sent_id, doubt: Doubts::default() };
+        let position = selection::insert(destination, path, &self.identities);
+        self.mark(id, member, if replaced.is_some() { Change::Other } else { Change::Added(position) });
+        true
     }
 
     /// Whether this changed anything: a withdrawal of what was never accepted does not (RFC 4271 section 9).
-    pub(crate) fn remove(&mut self, prefix: &IpNet) -> bool {
-        self.confirm(prefix);
-        self.routes.remove(prefix).is_some()
+    pub(crate) fn remove(&mut self, member: MemberId, prefix: &IpNet, path_id: u32) -> bool {
+        let Some(id) = self.table.find(prefix) else { return false };
+        let Some(position) = position(self.table.get(id), member, path_id) else { return false };
+        self.remove_at(member, id, position);
+        true
     }
 
     /// Whether this changed anything.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&IpNet, &AcceptedRoute) -> bool) -> bool {
-        let before = self.routes.len();
-        self.routes.retain(|prefix, route| keep(prefix, route));
-        for prefixes in &mut self.unconfirmed {
-            prefixes.retain(|prefix| self.routes.contains_key(prefix));
-        }
-        before != self.routes.len()
+    pub(crate) fn retain(&mut self, member: MemberId, mut keep: impl FnMut(&IpNet, &Route) -> bool) -> bool {
+        self.remove_if(member, |destination, path| !keep(&destination.prefix, &path.route))
     }
 
     /// Whether this changed anything.
-    pub(crate) fn clear(&mut self) -> bool {
-        self.retain(|_, _| false)
+    pub(crate) fn clear(&mut self, member: MemberId) -> bool {
+        self.remove_if(member, |_, _| true)
     }
 
     /// Whether this changed anything.
-    pub(crate) fn drop_family(&mut self, family: Family) -> bool {
-        self.retain(|prefix, _| Family::of(prefix) != family)
+    pub(crate) fn drop_family(&mut self, member: MemberId, family: Family) -> bool {
+        self.remove_if(member, |destination, _| Family::of(&destination.prefix) == family)
     }
 
     /// Every route of the family is in doubt from now on; returns how many that are.
-    pub(crate) fn doubt(&mut self, why: Unconfirmed, family: Family) -> usize {
-        let prefixes = &mut self.unconfirmed[why as usize];
-        let before = prefixes.len();
-        prefixes.extend(self.routes.keys().filter(|prefix| Family::of(prefix) == family));
-        prefixes.len() - before
+    pub(crate) fn doubt(&mut self, member: MemberId, why: Unconfirmed, family: Family) -> usize {
+        let mut doubted = 0;
+        for id in self.members[member.index()].announced() {
+            let destination = self.table.get_mut(id);
+            if Family::of(&destination.prefix) == family {
+                let theirs = destination.paths.iter_mut().filter(|path| path.member == member);
+                doubted += theirs.filter_map(|path| path.doubt.insert(why).then_some(())).count();
+            }
+        }
+        self.members[member.index()].unconfirmed[why as usize][family as usize] += doubted;
+        doubted
     }
 
     /// Forgets what is still in doubt in the family. Whether this changed anything.
-    pub(crate) fn drop_unconfirmed(&mut self, why: Unconfirmed, family: Family) -> bool {
-        let (dropped, kept): (BTreeSet<IpNet>, BTreeSet<IpNet>) = std::mem::take(&mut self.unconfirmed[why as usize])
-            .into_iter()
-            .partition(|prefix| Family::of(prefix) == family);
-        self.unconfirmed[why as usize] = kept;
-        for prefix in &dropped {
-            self.remove(prefix);
-        }
-        !dropped.is_empty()
+    pub(crate) fn drop_unconfirmed(&mut self, member: MemberId, why: Unconfirmed, family: Family) -> bool {
+        self.unconfirmed(member, why) > 0
+            && self.remove_if(member, |destination, path| {
+                path.doubt.contains(why) && Family::of(&destination.prefix) == family
+            })
     }
 
     /// Nobody will say what is wrong any more: everything stays as it is.
-    pub(crate) fn end_doubt(&mut self, why: Unconfirmed) {
-        self.unconfirmed[why as usize].clear();
+    pub(crate) fn end_doubt(&mut self, member: MemberId, why: Unconfirmed) {
+        if self.unconfirmed(member, why) == 0 {
+            return;
+        }
+        for id in self.members[member.index()].announced() {
+            for path in self.table.get_mut(id).paths.iter_mut().filter(|path| path.member == member) {
+                path.doubt.remove(why);
+            }
+        }
+        self.members[member.index()].unconfirmed[why as usize] = [0; 2];
     }
 
-    /// Whether the route was stale.
-    fn confirm(&mut self, prefix: &IpNet) -> bool {
-        self.unconfirmed[Unconfirmed::Refresh as usize].remove(prefix);
-        self.unconfirmed[Unconfirmed::Restart as usize].remove(prefix)
+    fn remove_if(&mut self, member: MemberId, mut unwanted: impl FnMut(&Destination, &Path) -> bool) -> bool {
+        let mut changed = false;
+        for id in self.members[member.index()].announced() {
+            let mut position = 0;
+            while let Some(path) = self.table.get(id).paths.get(position) {
+                if path.member == member && unwanted(self.table.get(id), path) {
+                    self.remove_at(member, id, position);
+                    changed = true;
+                } else {
+                    position += 1;
+                }
+            }
+        }
+        changed
     }
+
+    fn remove_at(&mut self, member: MemberId, id: PrefixId, position: usize) {
+        let destination = self.table.get_mut(id);
+        let mut path = destination.paths.remove(position);
+        let family = Family::of(&destination.prefix);
+        selection::note_removal(destination);
+        let state = &mut self.members[member.index()];
+        state.paths[family as usize] -= 1;
+        confirm(&mut path, family, &mut state.unconfirmed);
+        if !destination.paths.iter().any(|path| path.member == member) {
+            state.announced.set(id.index(), false);
+        }
+        self.mark(id, member, Change::Other);
+        self.table.free_if_unused(id);
+    }
+}
+
+fn position(destination: &Destination, member: MemberId, path_id: u32) -> Option<usize> {
+    destination.paths.iter().position(|path| path.member == member && path.received_id == path_id)
+}
+
+/// Whether the route was stale.
+fn confirm(path: &mut Path, family: Family, unconfirmed: &mut [[usize; 2]; 2]) -> bool {
+    let mut end = |why: Unconfirmed| {
+        let was = path.doubt.remove(why);
+        unconfirmed[why as usize][family as usize] -= usize::from(was);
+        was
+    };
+    end(Unconfirmed::Refresh);
+    end(Unconfirmed::Restart)
+}
+
+/// The lowest identifier that no path to this prefix has.
+fn free_id(destination: &Destination) -> u32 {
+    (1..).find(|id| destination.paths.iter().all(|path| path.sent_id != *id)).unwrap_or(u32::MAX)
 }

@@ -10,6 +10,7 @@
 //! so a packet that had a way always has one; `replacement` finds such pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -79,6 +80,16 @@ impl AdjRibOut {
 
     pub(crate) fn told(&self) -> usize {
         self.told.len()
+    }
+
+    /// What the peer has of us, by prefix, from there on: with which attributes, if they are those that it was to get, and with
+    /// which it is to have it now.
+    pub(super) fn told_after(
+        &self,
+        start: Bound<IpNet>,
+    ) -> impl Iterator<Item = (&IpNet, Option<&RouteAttributes>, Option<&RouteAttributes>)> {
+        let told = self.told.range((start, Bound::Unbounded));
+        told.map(|(prefix, told)| (prefix, told.as_deref(), self.wanted.get(prefix).map(AsRef::as_ref)))
     }
 
     pub(crate) fn too_large(&self) -> usize {
@@ -161,7 +172,7 @@ impl AdjRibOut {
             self.pending.entry(Batch::Withdrawals(Family::of(prefix))).or_default().insert(*prefix);
         }
         let mut messages = Vec::new();
-        while let Some(message) = self.next_message(export, EndOfRib::Withhold) {
+        while let Some(message) = self.next_message(export) {
             messages.extend_from_slice(&message);
         }
         messages
@@ -178,12 +189,15 @@ impl AdjRibOut {
         self.queue_all(|prefix| Family::of(prefix) == family);
     }
 
-    /// The peer has asked for everything of this family, and takes BoRR and EoRR around it (RFC 7313).
-    pub(crate) fn refresh(&mut self, family: Family) {
+    /// The peer has asked for everything of this family, and takes BoRR and EoRR around it (RFC 7313). Whether it is to be
+    /// sent again now, and not only after the answer that it is getting.
+    pub(crate) fn refresh(&mut self, family: Family) -> bool {
         // Section 4: no BoRR before End-of-RIB. What that comes after is the answer.
-        if self.end_of_rib_due.contains(&family) || self.refreshes.request(family) {
+        let now = self.end_of_rib_due.contains(&family) || self.refreshes.request(family);
+        if now {
             self.resend(family);
         }
+        now
     }
 
     /// A family got a next hop, or lost the one that it had.
@@ -194,8 +208,8 @@ impl AdjRibOut {
         }
     }
 
-    /// The next UPDATE, as large as it may be. What it says counts as told.
-    pub(crate) fn next_message(&mut self, export: &Export, end_of_rib: EndOfRib) -> Option<Bytes> {
+    /// The next UPDATE, as large as it may be. What it says counts as told. And before that, the beginning of an answer.
+    pub(crate) fn next_message(&mut self, export: &Export) -> Option<Bytes> {
         if let Some(begin) = self.refreshes.begin() {
             return Some(begin);
         }
@@ -242,18 +256,17 @@ impl AdjRibOut {
                 }
             }
         }
-        if let Some((end, again)) = self.refreshes.end() {
-            if let Some(family) = again {
-                self.refresh(family);
-            }
-            return Some(end);
-        }
-        match end_of_rib {
-            EndOfRib::Release => {
-                self.end_of_rib_due.pop_first().map(|family| update::encode_end_of_rib(family, export))
-            }
+        None
+    }
+
+    /// When there is nothing to announce or withdraw any more: the end of an answer to ROUTE-REFRESH, with the family if
+    /// the peer has asked for it again meanwhile; End-of-RIB.
+    pub(crate) fn next_marker(&mut self, export: &Export, end_of_rib: EndOfRib) -> Option<(Bytes, Option<Family>)> {
+        let end_of_rib = |due: &mut BTreeSet<Family>| match end_of_rib {
+            EndOfRib::Release => Some((update::encode_end_of_rib(due.pop_first()?, export), None)),
             EndOfRib::Withhold => None,
-        }
+        };
+        self.refreshes.end().or_else(|| end_of_rib(&mut self.end_of_rib_due))
     }
 
     /// Takes a prefix out of whatever it waits in, and says what that was. To be called before `wanted` changes.

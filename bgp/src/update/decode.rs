@@ -13,14 +13,16 @@ use rustbgpd_wire::constants::attr_type;
 use rustbgpd_wire::notification::update_subcode;
 use rustbgpd_wire::validate::validate_as_path_ceiling;
 use rustbgpd_wire::{
-    AsPathSegment, DecodeError, ErrorDisposition, NlriEntry, NotificationCode, Origin, ParsedUpdate, PathAttribute,
-    Prefix, UpdateDecodeError, UpdateMessage,
+    Afi, AsPathSegment, DecodeError, ErrorDisposition, NlriEntry, NotificationCode, ParsedUpdate, PathAttribute,
+    Prefix, Safi, UpdateDecodeError, UpdateMessage,
 };
 
+use super::foreign::without_foreign_families;
+use super::passed_on::ReceivedAttributes;
 use super::quote;
-use crate::attributes::{self, PathAttributes};
+use crate::next_hop::{self, ExtendedNextHops};
 use crate::notification::Notification;
-use crate::{AsPath, Asn, Community, Family, LargeCommunity, SessionError};
+use crate::{Family, SessionError};
 
 /// What of a session decides over the meaning of an UPDATE.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +30,38 @@ pub(crate) struct Import<'a> {
     pub(crate) internal: bool,
     pub(crate) four_octet_asn: bool,
     pub(crate) families: &'a BTreeSet<Family>,
+    pub(crate) extended_next_hops: ExtendedNextHops,
+    /// Our end of it.
+    pub(crate) local_address: IpAddr,
+    /// Of these prefixes come with path identifiers (RFC 7911).
+    pub(crate) several_paths: &'a BTreeSet<Family>,
+}
+
+/// A prefix as it stands in an UPDATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Nlri {
+    pub(crate) prefix: IpNet,
+    /// Zero without Add-Path (RFC 7911).
+    pub(crate) path_id: u32,
+}
+
+/// A way to a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) nlri: Nlri,
+    pub(crate) next_hop: IpAddr,
 }
 
 /// An UPDATE that the session survives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Received {
     /// To be taken before `announced`: a prefix in both is announced (RFC 4271 section 4.3).
-    pub(crate) withdrawn: Vec<IpNet>,
-    pub(crate) announced: Vec<(IpNet, IpAddr)>,
+    pub(crate) withdrawn: Vec<Nlri>,
+    pub(crate) announced: Vec<Reach>,
     /// Of `announced` and `not_negotiated`; nothing is announced without.
-    pub(crate) attributes: Option<PathAttributes>,
+    pub(crate) attributes: Option<ReceivedAttributes>,
     /// Announcements of families that were not negotiated. They are ignored (RFC 4760 section 6).
-    pub(crate) not_negotiated: Vec<(IpNet, IpAddr)>,
+    pub(crate) not_negotiated: Vec<Reach>,
     pub(crate) end_of_rib: Option<Family>,
     pub(crate) disposition: Disposition,
 }
@@ -56,7 +78,7 @@ pub(crate) enum Disposition {
     TreatedAsWithdrawn {
         detail: String,
         octets: Bytes,
-        routes: Vec<(IpNet, IpAddr)>,
+        routes: Vec<Reach>,
     },
 }
 
@@ -72,9 +94,21 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
         return Ok(Received { end_of_rib: Some(Family::Ipv4Unicast), ..Received::nothing() });
     }
 
-    let (parsed, _) = message
-        .parse_revised_observed_with_error_context(session.four_octet_asn, session.internal, false, &[])
-        .map_err(|error| reset(&error, message))?;
+    let several_paths: Vec<(Afi, Safi)> =
+        session.several_paths.iter().map(|family| (family.afi(), Safi::Unicast)).collect();
+    let classic_paths = session.several_paths.contains(&Family::Ipv4Unicast);
+    let parsed = message.parse_revised_observed_with_error_context(
+        session.four_octet_asn,
+        session.internal,
+        classic_paths,
+        &several_paths,
+    );
+    if parsed.is_err()
+        && let Some(ours) = without_foreign_families(message, session.families)
+    {
+        return decode_update(&ours, session);
+    }
+    let (parsed, _) = parsed.map_err(|error| reset(&error, message))?;
     let mut outcome = Outcome::default();
     for malformed in &parsed.malformed {
         outcome.add(malformed.disposition, Some(malformed.type_code), || {
@@ -82,7 +116,7 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
         });
     }
 
-    let mut routes = Routes::collect(&parsed.update, session.families);
+    let mut routes = Routes::collect(&parsed.update, session);
     if routes.announces_something(&parsed.update) {
         check_semantics(&parsed.update, session, &mut outcome);
     }
@@ -103,7 +137,7 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
         },
         Some(_) => {
             let refused = std::mem::take(&mut routes.announced);
-            routes.withdrawn.extend(refused.iter().map(|(prefix, _)| *prefix));
+            routes.withdrawn.extend(refused.iter().map(|reach| reach.nlri));
             let octets = quote::attribute(message, outcome.to_blame);
             Disposition::TreatedAsWithdrawn { detail: outcome.details(), octets, routes: refused }
         }
@@ -113,7 +147,7 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
         Disposition::TreatedAsWithdrawn { .. } => true,
         _ => routes.announced.is_empty() && routes.not_negotiated.is_empty(),
     };
-    let attributes = (!nothing).then(|| path_attributes(&parsed.update.attributes, session.internal));
+    let attributes = (!nothing).then(|| ReceivedAttributes::new(parsed.update.attributes, session.internal));
     Ok(Received {
         withdrawn: routes.withdrawn,
         announced: routes.announced,
@@ -169,42 +203,46 @@ impl Outcome {
 
 /// The routes in an UPDATE, of the session's families.
 struct Routes {
-    withdrawn: Vec<IpNet>,
-    announced: Vec<(IpNet, IpAddr)>,
-    not_negotiated: Vec<(IpNet, IpAddr)>,
+    withdrawn: Vec<Nlri>,
+    announced: Vec<Reach>,
+    not_negotiated: Vec<Reach>,
 }
 
 impl Routes {
-    fn collect(update: &ParsedUpdate, families: &BTreeSet<Family>) -> Self {
+    fn collect(update: &ParsedUpdate, session: Import<'_>) -> Self {
+        let families = session.families;
         let mut routes = Self { withdrawn: Vec::new(), announced: Vec::new(), not_negotiated: Vec::new() };
         let mut next_hop = None;
         for attribute in &update.attributes {
             match attribute {
                 PathAttribute::NextHop(address) => next_hop = Some(IpAddr::V4(*address)),
                 PathAttribute::MpReachNlri(reach) => {
+                    let next_hop = next_hop::received(reach.next_hop, reach.link_local_next_hop, session.local_address);
+                    let agreed = |family| {
+                        Family::of_address(&next_hop) == family
+                            || session.extended_next_hops == ExtendedNextHops::Agreed
+                    };
                     let list = match Family::from_wire(reach.afi, reach.safi) {
-                        // A next hop of the other family needs RFC 8950, which is not offered.
-                        Some(family) if families.contains(&family) && Family::of_address(&reach.next_hop) == family => {
-                            &mut routes.announced
-                        }
+                        Some(family) if families.contains(&family) && agreed(family) => &mut routes.announced,
                         _ => &mut routes.not_negotiated,
                     };
-                    list.extend(reach.announced.iter().map(|entry| (prefix(entry), reach.next_hop)));
+                    list.extend(reach.announced.iter().map(|entry| Reach { nlri: nlri(entry), next_hop }));
                 }
                 PathAttribute::MpUnreachNlri(unreach)
                     if Family::from_wire(unreach.afi, unreach.safi)
                         .is_some_and(|family| families.contains(&family)) =>
                 {
-                    routes.withdrawn.extend(unreach.withdrawn.iter().map(prefix));
+                    routes.withdrawn.extend(unreach.withdrawn.iter().map(nlri));
                 }
                 _ => {}
             }
         }
-        let classic =
-            |entry: &rustbgpd_wire::Ipv4NlriEntry| prefix(&NlriEntry { path_id: 0, prefix: Prefix::V4(entry.prefix) });
+        let classic = |entry: &rustbgpd_wire::Ipv4NlriEntry| {
+            nlri(&NlriEntry { path_id: entry.path_id, prefix: Prefix::V4(entry.prefix) })
+        };
         // Without NEXT_HOP the routes still have to be known, because they will be treated as withdrawn.
         let next_hop = next_hop.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        let announced = update.announced.iter().map(|entry| (classic(entry), next_hop));
+        let announced = update.announced.iter().map(|entry| Reach { nlri: classic(entry), next_hop });
         if families.contains(&Family::Ipv4Unicast) {
             routes.withdrawn.extend(update.withdrawn.iter().map(classic));
             routes.announced.extend(announced);
@@ -252,6 +290,14 @@ fn check_semantics(update: &ParsedUpdate, session: Import<'_>, outcome: &mut Out
                     outcome.withdraw(Some(attr_type::AS_PATH), "AS_PATH of an external peer is empty");
                 }
             }
+            // RFC 7606 sections 7.5, 7.9, 7.10: what goes on inside our AS is not for external peers to say.
+            PathAttribute::LocalPref(_) | PathAttribute::OriginatorId(_) | PathAttribute::ClusterList(_)
+                if !session.internal =>
+            {
+                outcome.add(ErrorDisposition::AttributeDiscard, Some(attribute.type_code()), || {
+                    format!("attribute {} from an external peer", attribute.type_code())
+                });
+            }
             _ => {}
         }
     }
@@ -272,54 +318,13 @@ fn end_of_rib(update: &ParsedUpdate) -> Option<Family> {
     }
 }
 
-fn path_attributes(received: &[PathAttribute], internal: bool) -> PathAttributes {
-    let mut attributes = PathAttributes {
-        origin: attributes::Origin::Incomplete,
-        as_path: AsPath::default(),
-        med: None,
-        local_preference: None,
-        communities: Vec::new(),
-        large_communities: Vec::new(),
-        only_to_customer: None,
-    };
-    for attribute in received {
-        match attribute {
-            PathAttribute::Origin(origin) => {
-                attributes.origin = match origin {
-                    Origin::Igp => attributes::Origin::Igp,
-                    Origin::Egp => attributes::Origin::Egp,
-                    Origin::Incomplete => attributes::Origin::Incomplete,
-                }
-            }
-            PathAttribute::AsPath(path) => attributes.as_path = AsPath(path.asns().map(Asn).collect()),
-            PathAttribute::Med(med) => attributes.med = Some(*med),
-            // RFC 7606 section 7.5: an external peer has no say in our preferences.
-            PathAttribute::LocalPref(preference) if internal => attributes.local_preference = Some(*preference),
-            other => {
-                if let Some(communities) = other.communities() {
-                    attributes.communities = communities.iter().copied().map(Community).collect();
-                } else if let Some(communities) = other.large_communities() {
-                    let ours = |c: &rustbgpd_wire::LargeCommunity| LargeCommunity {
-                        global: c.global_admin,
-                        local1: c.local_data1,
-                        local2: c.local_data2,
-                    };
-                    attributes.large_communities = communities.iter().map(ours).collect();
-                } else if let Some(asn) = other.only_to_customer() {
-                    attributes.only_to_customer = Some(Asn(asn));
-                }
-            }
-        }
-    }
-    attributes
-}
-
-fn prefix(entry: &NlriEntry) -> IpNet {
+fn nlri(entry: &NlriEntry) -> Nlri {
     // The codec has checked the lengths and zeroed the host bits, so neither constructor falls back to the host route.
-    match entry.prefix {
+    let prefix = match entry.prefix {
         Prefix::V4(net) => IpNet::V4(Ipv4Net::new(net.addr, net.len).unwrap_or_else(|_| net.addr.into())),
         Prefix::V6(net) => IpNet::V6(Ipv6Net::new(net.addr, net.len).unwrap_or_else(|_| net.addr.into())),
-    }
+    };
+    Nlri { prefix, path_id: entry.path_id }
 }
 
 fn update_error(subcode: u8, data: Bytes) -> Notification {

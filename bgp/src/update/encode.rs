@@ -1,10 +1,10 @@
 //! Routes into UPDATEs.
 //!
 //! One UPDATE carries one thing (RFC 7606 section 5.1 asks senders for that): withdrawals or announcements, of one family.
-//! IPv4 goes into the classic fields, IPv6 into MP_REACH_NLRI and MP_UNREACH_NLRI. The attributes of a group of prefixes
+//! IPv4 goes into the classic fields, IPv6 and what has an IPv6 next hop (RFC 8950) into MP_REACH_NLRI and MP_UNREACH_NLRI. The attributes of a group of prefixes
 //! are encoded first and their length decides how many prefixes fit behind them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
@@ -16,7 +16,8 @@ use rustbgpd_wire::{
 };
 use thiserror::Error;
 
-use crate::{Asn, Family, NextHops, RouteAttributes};
+use crate::next_hop::{NextHop, SessionNextHops};
+use crate::{Asn, Family, RouteAttributes};
 
 /// What, besides the routes, decides over the bytes that one peer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) struct Export {
     pub(crate) internal: bool,
     /// Whether both sides have four-octet AS numbers (RFC 6793).
     pub(crate) four_octet_asn: bool,
-    pub(crate) next_hops: NextHops,
+    pub(crate) next_hops: SessionNextHops,
     /// ONLY_TO_CUSTOMER, where our role asks for it (RFC 9234 section 5).
     pub(crate) only_to_customer: Option<Asn>,
     /// The largest message that may be sent: 4096 octets, or 65535 (RFC 8654).
@@ -85,21 +86,22 @@ pub(crate) fn encode_announcements<'a>(
     let full = || TooLarge::Attributes { attributes: block.len(), max_message: export.max_message };
     let room = usize::from(export.max_message).checked_sub(UPDATE_OVERHEAD + block.len()).ok_or_else(full)?;
     match next_hop {
-        IpAddr::V4(_) => {
+        NextHop::V4(_) => {
             let (nlri, count) = classic_nlri(prefixes, room);
             if count == 0 {
                 return Err(full());
             }
             Ok((update(Vec::new(), block, nlri, export), count))
         }
-        IpAddr::V6(_) => {
-            let announced = mp_nlri(prefixes, room.checked_sub(MP_REACH_OVERHEAD).ok_or_else(full)?);
+        NextHop::V6 { address, link_local } => {
+            let overhead = MP_REACH_OVERHEAD + link_local.map_or(0, |_| 16);
+            let announced = mp_nlri(prefixes, room.checked_sub(overhead).ok_or_else(full)?);
             let count = announced.len();
             if count == 0 {
                 return Err(full());
             }
             // RFC 7606 section 5.1: MP_REACH_NLRI comes first, so that a receiver finds the prefixes whatever follows.
-            let mut with_reach = mp_reach(family, next_hop, announced);
+            let mut with_reach = mp_reach(family, address, link_local, announced);
             with_reach.append(&mut block);
             Ok((update(Vec::new(), with_reach, Vec::new(), export), count))
         }
@@ -115,7 +117,7 @@ pub(crate) fn encode_end_of_rib(family: Family, export: &Export) -> Bytes {
     update(Vec::new(), attributes, Vec::new(), export)
 }
 
-fn path_attributes(attributes: &RouteAttributes, next_hop: IpAddr, export: &Export) -> Vec<PathAttribute> {
+fn path_attributes(attributes: &RouteAttributes, next_hop: NextHop, export: &Export) -> Vec<PathAttribute> {
     // RFC 4271 section 5.1.2: nothing towards our own AS, our own number towards others.
     let segments = if export.internal {
         Vec::new()
@@ -123,7 +125,7 @@ fn path_attributes(attributes: &RouteAttributes, next_hop: IpAddr, export: &Expo
         vec![AsPathSegment::AsSequence(vec![export.local_asn.0; 1 + usize::from(attributes.prepend)])]
     };
     let mut list = vec![PathAttribute::Origin(Origin::Igp), PathAttribute::AsPath(AsPath { segments })];
-    if let IpAddr::V4(next_hop) = next_hop {
+    if let NextHop::V4(next_hop) = next_hop {
         list.push(PathAttribute::NextHop(next_hop));
     }
     list.extend(attributes.med.map(PathAttribute::Med));
@@ -185,12 +187,12 @@ fn mp_nlri<'a>(prefixes: impl Iterator<Item = &'a IpNet>, room: usize) -> Vec<Nl
         .collect()
 }
 
-fn mp_reach(family: Family, next_hop: IpAddr, announced: Vec<NlriEntry>) -> Vec<u8> {
+fn mp_reach(family: Family, address: Ipv6Addr, link_local: Option<Ipv6Addr>, announced: Vec<NlriEntry>) -> Vec<u8> {
     encode_one(PathAttribute::MpReachNlri(Box::new(MpReachNlri {
         afi: family.afi(),
         safi: Safi::Unicast,
-        next_hop,
-        link_local_next_hop: None,
+        next_hop: IpAddr::V6(address),
+        link_local_next_hop: link_local,
         announced,
         flowspec_announced: Vec::new(),
         evpn_announced: Vec::new(),

@@ -5,7 +5,11 @@
 
 mod decode;
 mod encode;
+mod foreign;
+mod passed_on;
 mod quote;
+pub(crate) mod relayed;
 
-pub(crate) use decode::{Disposition, Import, decode_update};
+pub(crate) use decode::{Disposition, Import, Nlri, Reach, decode_update};
 pub(crate) use encode::{Export, encode_announcements, encode_end_of_rib, encode_withdrawals};
+pub(crate) use passed_on::ReceivedAttributes;

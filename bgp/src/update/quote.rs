@@ -1,5 +1,7 @@
 //! Which octets of a malformed UPDATE an operator gets to see.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use rustbgpd_wire::UpdateMessage;
 use rustbgpd_wire::nlri::decode_nlri;
@@ -25,16 +27,42 @@ pub(super) fn prefixes(message: &UpdateMessage) -> Bytes {
 
 /// Where the first attribute of this type begins, as far as lengths lead there.
 fn position(block: &[u8], wanted: u8) -> Option<usize> {
+    let mut end = 0;
+    for attribute in attributes(block) {
+        if attribute.type_code == wanted {
+            return Some(attribute.range.start);
+        }
+        end = attribute.range.end;
+    }
+    // One that is cut can be to blame too.
+    (*block.get(end + 1)? == wanted).then_some(end)
+}
+
+/// One attribute of a block, as far as lengths tell.
+pub(super) struct Attribute {
+    pub(super) type_code: u8,
+    /// With its flags, type and length.
+    pub(super) range: Range<usize>,
+    pub(super) value: Range<usize>,
+}
+
+/// The attributes that are whole, up to the first that is not.
+pub(super) fn attributes(block: &[u8]) -> impl Iterator<Item = Attribute> {
     let mut at = 0;
-    loop {
-        let (header, length) = match *block.get(at..)? {
-            [_, type_code, ..] if type_code == wanted => return Some(at),
-            [flags, _, high, low, ..] if flags & EXTENDED_LENGTH != 0 => (4, u16::from_be_bytes([high, low])),
-            [_, _, length, ..] => (3, u16::from(length)),
+    std::iter::from_fn(move || {
+        let (type_code, header, length) = match *block.get(at..)? {
+            [flags, type_code, high, low, ..] if flags & EXTENDED_LENGTH != 0 => {
+                (type_code, 4, u16::from_be_bytes([high, low]))
+            }
+            [flags, type_code, length, ..] if flags & EXTENDED_LENGTH == 0 => (type_code, 3, u16::from(length)),
             _ => return None,
         };
-        at += header + usize::from(length);
-    }
+        let value = at + header..at + header + usize::from(length);
+        block.get(value.clone())?;
+        let range = at..value.end;
+        at = value.end;
+        Some(Attribute { type_code, range, value })
+    })
 }
 
 #[cfg(test)]

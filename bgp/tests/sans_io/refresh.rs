@@ -6,7 +6,12 @@ use roadstead_bgp::{Event, GracefulRestart, PeerConfig};
 use rustbgpd_wire::{Capability, Message, OpenMessage};
 
 use crate::routes::said;
-use crate::script::{Script, announce, announcement, config, encode, key, peer_open, raw, withdraw};
+use crate::script::{Script, announce, announcement, encode, key, peer_open, raw, withdraw};
+
+/// With graceful restart, without which the capability is not offered.
+fn config() -> PeerConfig {
+    PeerConfig { graceful_restart: Some(GracefulRestart::new(Duration::from_secs(60))), ..crate::script::config() }
+}
 
 /// The peer's OPEN with the capability.
 fn open() -> OpenMessage {
@@ -153,7 +158,7 @@ fn our_own_requests_are_answered_the_same_way() {
     script.send(&announcement("100a01 100a02"));
     script.read();
     let mut changed = config();
-    changed.import.max_prefixes = Some(10);
+    changed.import.max_prefixes = Some(roadstead_bgp::MaxPrefixes::new(10));
     script.speaker.set_peer(script.now, key(), changed).unwrap();
     script.perform();
     assert_eq!(said(&script.read()), ["refresh IPv4", "refresh IPv6"]);

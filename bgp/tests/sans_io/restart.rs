@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use roadstead_bgp::bfd::{BfdFailure, Diagnostic};
 use roadstead_bgp::{Accepted, GracefulRestart, PeerConfig, Shutdown};
 use rustbgpd_wire::{Afi, Capability, GracefulRestartFamily, Message, OpenMessage, Safi};
 
@@ -54,14 +55,14 @@ impl Script {
     }
 
     /// The peer's end of the connection is gone.
-    fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         let id = self.connection.take().expect("the connection is open");
         self.speaker.handle_closed(self.now, id, None);
         self.perform();
     }
 
     /// Waits until it dials, and lets the session come up.
-    fn come_back(&mut self, open: OpenMessage) {
+    pub(crate) fn come_back(&mut self, open: OpenMessage) {
         let dials = self.dials.len();
         while self.dials.len() == dials {
             let deadline = self.speaker.next_deadline().expect("it will dial");
@@ -164,12 +165,21 @@ fn a_second_restart_before_the_end_of_the_first_drops_what_was_not_confirmed() {
 #[test]
 fn the_end_of_a_session_decides_what_it_leaves() {
     // How it ends; whether that leaves routes, without and with N on both sides.
-    let cases: [(&str, fn(&mut Script), [bool; 2]); 9] = [
+    let cases: [(&str, fn(&mut Script), [bool; 2]); 10] = [
         ("connection closed", Script::lose, [true, true]),
         ("hold timer", |script| script.advance(seconds(91)), [false, true]),
         ("NOTIFICATION 6/4", |script| script.send(&raw(3, &[6, 4])), [false, true]),
         ("NOTIFICATION 3/1", |script| script.send(&raw(3, &[3, 1])), [false, true]),
         ("hard reset", |script| script.send(&raw(3, &[6, 9, 6, 4])), [false, false]),
+        (
+            "BFD",
+            |script| {
+                let (diagnostic, remote_diagnostic) = (Diagnostic::DETECTION_TIME_EXPIRED, Diagnostic::NONE);
+                let failure = BfdFailure { diagnostic, remote_diagnostic, detection_time: seconds(1) };
+                script.speaker.handle_bfd_down(script.now, &key(), failure).unwrap();
+            },
+            [false, false],
+        ),
         ("bad header", |script| script.send(&raw(77, &[])), [false, true]),
         ("OPEN again", |script| script.send(&encode(&Message::Open(peer_open()))), [false, true]),
         (
@@ -211,7 +221,7 @@ fn a_removed_peer_leaves_nothing() {
 #[test]
 fn stale_routes_do_not_count_against_the_limit() {
     let mut config = restarting(|_| {});
-    config.import.max_prefixes = Some(2);
+    config.import.max_prefixes = Some(roadstead_bgp::MaxPrefixes::new(2));
     let mut script = Script::established_with(config, open(false, BOTH));
     script.send(&announcement(TWO));
     script.lose();

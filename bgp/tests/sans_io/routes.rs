@@ -88,7 +88,7 @@ fn an_empty_table_has_an_end_too() {
 
 impl Script {
     /// Like `establish`, but what follows the handshake is left to be read.
-    fn establish_and_keep(&mut self) {
+    pub(crate) fn establish_and_keep(&mut self) {
         self.read();
         self.send(&crate::script::encode(&Message::Open(peer_open())));
         self.read();
@@ -430,26 +430,6 @@ fn learned_routes_end_with_their_session() {
     script.send(&raw(3, &[6, 2]));
     assert_eq!(script.learned(), [""; 0]);
     assert!(script.events.contains(&roadstead_bgp::Event::RoutesChanged));
-}
-
-#[test]
-fn the_limit_counts_accepted_prefixes_only() {
-    let mut config = config();
-    config.import.max_prefixes = Some(3);
-    let mut script = Script::established(config);
-    // Three, one of them a martian, one announced twice, one withdrawn that never was.
-    script.send(&announcement("18c00002 087f 180a0001"));
-    script.send(&announcement("18c00002"));
-    script.send(&raw(2, &hex("0004 18c63364 0000")));
-    script.send(&announcement("180a0002"));
-    assert!(script.is_established());
-    assert_eq!(script.status().prefixes_accepted, 3);
-    script.send(&announcement("180a0003"));
-    let notification = script.last_words().unwrap();
-    assert_eq!((notification.code.as_u8(), notification.subcode), (6, 1));
-    assert_eq!(notification.data[..], [0, 1, 1, 0, 0, 0, 3], "AFI, SAFI and the limit (RFC 4486)");
-    assert!(script.learned().is_empty());
-    assert!(script.status().last_error.unwrap().contains("more than the 3 prefixes allowed by import.maxPrefixes"));
 }
 
 #[test]

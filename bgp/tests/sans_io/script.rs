@@ -152,9 +152,13 @@ impl Script {
 
     /// Lets the latest dial succeed.
     pub(crate) fn answer_dial(&mut self) {
+        self.answer_dial_at(endpoints());
+    }
+
+    pub(crate) fn answer_dial_at(&mut self, endpoints: Endpoints) {
         let (_, id) = *self.dials.last().expect("a connection was dialled");
         self.connection = Some(id);
-        self.speaker.handle_dialled(self.now, id, endpoints());
+        self.speaker.handle_dialled(self.now, id, endpoints);
         self.perform();
     }
 

@@ -85,13 +85,13 @@ fn every_error_has_its_notification() {
             (2, 0),
             vec![],
         ),
-        ("KEEPALIVE too early", OpenSent, keepalive(), (5, 1), vec![]),
-        ("UPDATE too early", OpenSent, plain_update(), (5, 1), vec![]),
-        ("ROUTE-REFRESH too early", OpenSent, refresh(), (5, 1), vec![]),
-        ("UPDATE too early", OpenConfirm, plain_update(), (5, 2), vec![]),
-        ("ROUTE-REFRESH too early", OpenConfirm, refresh(), (5, 2), vec![]),
-        ("second OPEN", OpenConfirm, encode(&Message::Open(peer_open())), (5, 2), vec![]),
-        ("second OPEN", Established, encode(&Message::Open(peer_open())), (5, 3), vec![]),
+        ("KEEPALIVE too early", OpenSent, keepalive(), (5, 1), vec![4]),
+        ("UPDATE too early", OpenSent, plain_update(), (5, 1), vec![2]),
+        ("ROUTE-REFRESH too early", OpenSent, refresh(), (5, 1), vec![5]),
+        ("UPDATE too early", OpenConfirm, plain_update(), (5, 2), vec![2]),
+        ("ROUTE-REFRESH too early", OpenConfirm, refresh(), (5, 2), vec![5]),
+        ("second OPEN", OpenConfirm, encode(&Message::Open(peer_open())), (5, 2), vec![1]),
+        ("second OPEN", Established, encode(&Message::Open(peer_open())), (5, 3), vec![1]),
         ("withdrawn routes beyond the end", Established, raw(2, &[0, 9, 0, 0]), (3, 1), vec![]),
         ("attributes beyond the end", Established, raw(2, &[0, 0, 0, 9]), (3, 1), vec![]),
         ("prefix /33", Established, raw(2, &hex("0000 0000 21c0000200 00")), (3, 10), hex("21c000020000")),
@@ -139,6 +139,54 @@ fn a_received_notification_is_not_answered_and_told_in_words() {
         let error = script.status().last_error.unwrap();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// A router that has closed a session for a reason often takes connections and drops them: the reason is still what matters.
+#[test]
+fn words_are_not_followed_by_less() {
+    for (body, expected) in [(&[2, 2][..], "(2/2)"), (&[6, 1], "(6/1)"), (&[6, 2, 3, b'b', b'y', b'e'], "bye")] {
+        let mut script = Script::established(config());
+        script.advance(seconds(1));
+        script.send(&raw(3, body));
+        for closing in [None, Some("reset".to_owned())] {
+            dial_again(&mut script);
+            script.speaker.handle_closed(script.now, script.connection.unwrap(), closing);
+            script.perform();
+        }
+        let error = script.status().last_error.unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+    // What is lost of a session that was up is told, whatever was told before it.
+    let mut script = Script::connected(config());
+    script.send(&raw(3, &[6, 1]));
+    script.read();
+    dial_again(&mut script);
+    script.establish(peer_open());
+    script.speaker.handle_closed(script.now, script.connection.unwrap(), None);
+    script.perform();
+    let error = script.status().last_error.unwrap();
+    assert!(error.contains("closed the connection without a NOTIFICATION"), "{error}");
+}
+
+#[test]
+fn a_failed_dial_is_forgotten_once_there_is_a_session() {
+    let mut script = Script::configured(config());
+    let (_, dialled) = script.dials[0];
+    script.speaker.handle_closed(script.now, dialled, Some("connection refused".to_owned()));
+    script.perform();
+    assert!(script.status().last_error.unwrap().contains("connection refused"));
+    dial_again(&mut script);
+    script.establish(peer_open());
+    assert_eq!(script.status().last_error, None);
+}
+
+/// Lets time pass until there is another attempt, and that succeed.
+fn dial_again(script: &mut Script) {
+    let before = script.dials.len();
+    while script.dials.len() == before {
+        script.advance(seconds(1));
+    }
+    script.answer_dial();
 }
 
 #[test]

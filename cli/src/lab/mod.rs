@@ -98,7 +98,13 @@ pub(crate) async fn lab(flags: Flags) -> anyhow::Result<ExitCode> {
     };
     let mut parts = JoinSet::new();
     for viewpoint in &viewpoints {
-        let options = speaker::Options { viewpoint: viewpoint.clone(), metrics_address: None, listen_port: 0 };
+        let options = speaker::Options {
+            viewpoint: viewpoint.clone(),
+            metrics_address: None,
+            listen_port: 0,
+            socket: None,
+            record: None,
+        };
         let name = format!("speaker of {}", viewpoint.node);
         let end = shutdown();
         let speaker = speaker::run(store.clone(), options, async move {

@@ -3,7 +3,7 @@
 //! One router for each `BGPPeer`, because each may have an ASN and a password of its own, and all nodes speak to it from the same
 //! addresses. A router's address follows from the peer's name, so that nodes and routers need not tell each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use anyhow::Context;
 use ipnet::IpNet;
 use roadstead_bgp::driver::{Driver, DriverConfig, EventReceiver, Handle};
 use roadstead_bgp::{
-    Asn, Connect, ImportPolicy, LearnedPath, Martians, NextHops, PeerAsn, PeerConfig, PeerKey, PrefixRule, Shutdown,
-    Transport, Ttl,
+    Asn, Connect, ImportPolicy, LearnedPath, NextHops, PeerAsn, PeerConfig, PeerKey, PrefixRule, Shutdown, Transport,
+    Ttl,
 };
 use tokio::sync::mpsc;
 
@@ -126,7 +126,7 @@ impl Routers {
 
     fn power_on(&self, peer: &str) -> anyhow::Result<Router> {
         let address = self.addresses.of(peer);
-        let config = DriverConfig { listen: vec![address.into()], seed: u64::from(address.port()) };
+        let config = DriverConfig { listen: vec![address.into()], seed: u64::from(address.port()), record: None };
         let (engine, events) =
             Driver::start(config).with_context(|| format!("the router for BGPPeer {peer} cannot start"))?;
         tokio::spawn(pass_on(events, self.changes.0.clone()));
@@ -153,8 +153,9 @@ impl Router {
 
 /// The other end of a node's session.
 fn mirror(node: &PeerConfig, router: SocketAddrV4) -> PeerConfig {
-    let local_asn = match node.peer_asn {
-        PeerAsn::Exactly(asn) => asn,
+    let local_asn = match &node.peer_asn {
+        PeerAsn::Exactly(asn) => *asn,
+        PeerAsn::Within(ranges) => ranges.0.first().map_or(ANY_OTHER_ASN, |range| *range.start()),
         PeerAsn::Internal => node.local_asn,
         PeerAsn::External if node.local_asn == ANY_OTHER_ASN => ANOTHER_ASN,
         PeerAsn::External => ANY_OTHER_ASN,
@@ -169,8 +170,9 @@ fn mirror(node: &PeerConfig, router: SocketAddrV4) -> PeerConfig {
     config.connect = Connect::Passive;
     config.import = ImportPolicy {
         accept: ["0.0.0.0/0", "::/0"].into_iter().filter_map(everything).collect(),
-        max_prefixes: None,
-        martians: Martians::Accept,
+        // Nodes of a laboratory may announce from anywhere.
+        refuse: BTreeSet::new(),
+        ..ImportPolicy::default()
     };
     config.transport = Transport {
         remote,

@@ -5,7 +5,7 @@
 
 mod judge;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use roadstead_api::checked::{Advertisement, Invalid, ObjectRef, Peer};
@@ -132,7 +132,9 @@ impl Conditions {
         // A peer that cannot be read keeps the address that it had.
         let address = peer.object.good.as_ref().map(|good| good.remote.ip());
         self.touch_advertisements();
-        Some(Event::Reserved(ObjectRef::cluster("BGPPeer", name), BTreeSet::from([address?])))
+        // Of a router behind an interface nobody knows the address here, and it is of that link alone.
+        let reserved = Some(address?).filter(|address| !address.is_unspecified());
+        Some(Event::Reserved(ObjectRef::cluster("BGPPeer", name), reserved.into_iter().collect()))
     }
 
     /// A peer is gone.

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::{Path, Router, RouterConfig};
+use super::{AsnOctets, Connect, GracefulRestart, Hops, Neighbor, Path, Router, RouterConfig};
 use crate::network::Namespace;
 use crate::process::Process;
 use crate::run::output_of;
@@ -18,28 +19,57 @@ use crate::scene::Scene;
 /// A running BIRD.
 pub struct Bird {
     machine: Namespace,
-    socket: PathBuf,
+    directory: PathBuf,
     neighbors: Vec<IpAddr>,
-    _process: Process,
+    process: Process,
+    earlier_log: String,
 }
 
 impl Bird {
     /// Starts BIRD on a machine.
     pub fn start(scene: &Scene, machine: &Namespace, config: &RouterConfig) -> Result<Self> {
         let directory = scene.subdirectory("bird")?;
-        let (file, socket) = (directory.join("bird.conf"), directory.join("ctl"));
+        let file = directory.join("bird.conf");
         fs::write(&file, configuration(config)?).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut command = machine.command("bird");
-        command.arg("-f").arg("-c").arg(&file).arg("-s").arg(&socket).arg("-P").arg(directory.join("pid"));
-        let mut process = Process::start(scene, "bird", &command)?;
-        process.wait_for_log("Started", Duration::from_secs(10))?;
+        let process = run(scene, machine, &directory)?;
         let neighbors = config.neighbors.iter().map(|neighbor| neighbor.address).collect();
-        Ok(Self { machine: machine.clone(), socket, neighbors, _process: process })
+        Ok(Self { machine: machine.clone(), directory, neighbors, process, earlier_log: String::new() })
     }
 
-    fn ask(&self, question: &str) -> Result<String> {
-        output_of(self.machine.command("birdc").arg("-s").arg(&self.socket).args(question.split_whitespace()))
+    /// Changes its configuration, replacing a piece of text everywhere, and has it read that; sessions that are configured
+    /// otherwise now restart.
+    pub fn edit(&self, from: &str, to: &str) -> Result<()> {
+        let file = self.directory.join("bird.conf");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        ensure!(text.contains(from), "no {from:?} in {text}");
+        fs::write(&file, text.replace(from, to)).with_context(|| format!("cannot write {}", file.display()))?;
+        self.ask(&["configure"]).map(drop)
     }
+
+    /// Since when a session is as it is, in BIRD's own words.
+    pub fn session_since(&self, neighbor: IpAddr) -> Result<String> {
+        let answer = self.ask(&["show", "protocols", &self.protocol(neighbor)?])?;
+        let line = answer.lines().find(|line| line.contains("BGP")).with_context(|| format!("no BGP in {answer}"))?;
+        Ok(line.split_whitespace().skip(4).take(1).collect())
+    }
+
+    fn ask(&self, question: &[&str]) -> Result<String> {
+        output_of(self.machine.command("birdc").arg("-s").arg(self.directory.join("ctl")).args(question))
+    }
+
+    fn protocol(&self, neighbor: IpAddr) -> Result<String> {
+        let index = self.neighbors.iter().position(|address| *address == neighbor);
+        Ok(format!("peer{}", index.with_context(|| format!("BIRD has no neighbour {neighbor}"))?))
+    }
+}
+
+fn run(scene: &Scene, machine: &Namespace, directory: &std::path::Path) -> Result<Process> {
+    let mut command: Command = machine.command("bird");
+    command.arg("-f").arg("-c").arg(directory.join("bird.conf")).arg("-s").arg(directory.join("ctl"));
+    command.arg("-P").arg(directory.join("pid"));
+    let mut process = Process::start(scene, "bird", &command)?;
+    process.wait_for_log("Started", Duration::from_secs(20))?;
+    Ok(process)
 }
 
 impl Router for Bird {
@@ -49,35 +79,72 @@ impl Router for Bird {
 
     fn paths(&self, prefix: &str) -> Result<Vec<Path>> {
         // birdc fails on "Network not found", which here is an answer as good as any.
-        match self.ask(&format!("show route all for {prefix}")) {
-            Ok(answer) => paths(&answer),
+        match self.ask(&["show", "route", "all", "for", prefix]) {
+            Ok(answer) => paths(&answer, &self.neighbors),
             Err(error) if error.to_string().contains("Network not found") => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 
     fn session(&self, neighbor: IpAddr) -> Result<String> {
-        let index = self.neighbors.iter().position(|address| *address == neighbor);
-        let index = index.with_context(|| format!("BIRD has no neighbour {neighbor}"))?;
-        let answer = self.ask(&format!("show protocols all peer{index}"))?;
+        let answer = self.ask(&["show", "protocols", "all", &self.protocol(neighbor)?])?;
         let state = answer.lines().find_map(|line| line.trim().strip_prefix("BGP state:"));
         Ok(state.with_context(|| format!("no BGP state in {answer}"))?.trim().to_owned())
     }
+
+    fn bfd(&self, neighbor: IpAddr) -> Result<String> {
+        let answer = self.ask(&["show", "bfd", "sessions"])?;
+        let line = answer.lines().find(|line| line.split_whitespace().next() == Some(&neighbor.to_string()));
+        let state = line.and_then(|line| line.split_whitespace().nth(2));
+        Ok(state.with_context(|| format!("no BFD session with {neighbor} in {answer}"))?.to_owned())
+    }
+
+    fn ask_again(&self, neighbor: IpAddr) -> Result<()> {
+        self.ask(&["reload", "in", &self.protocol(neighbor)?]).map(drop)
+    }
+
+    fn shut_down(&self, neighbor: IpAddr, text: &str) -> Result<()> {
+        self.ask(&["disable", &self.protocol(neighbor)?, &format!("\"{text}\"")]).map(drop)
+    }
+
+    fn log(&self) -> String {
+        format!("{}{}", self.earlier_log, self.process.log())
+    }
+
+    fn crash(&mut self) -> Result<()> {
+        self.machine.signal("KILL")
+    }
+
+    fn start_again(&mut self, scene: &Scene) -> Result<()> {
+        self.earlier_log = self.log();
+        self.process = run(scene, &self.machine, &self.directory)?;
+        Ok(())
+    }
 }
 
-/// BIRD prints for each path the lines `BGP.next_hop: …`, `BGP.community: (1,2) (3,4)`, `BGP.large_community: (1, 2, 3)`.
-fn paths(answer: &str) -> Result<Vec<Path>> {
+/// BIRD prints for each path a line `203.0.113.10/32 unicast [peer0 …] …` (of a second path without the prefix), then
+/// `BGP.next_hop: …`, `BGP.community: (1,2) (3,4)`, `BGP.large_community: (1, 2, 3)` and so on.
+fn paths(answer: &str, neighbors: &[IpAddr]) -> Result<Vec<Path>> {
     let mut paths: Vec<Path> = Vec::new();
     for line in answer.lines().map(str::trim) {
-        let Some((name, value)) = line.split_once(": ") else { continue };
-        match (name, paths.last_mut()) {
-            ("BGP.next_hop", _) => {
+        if let Some((_, rest)) = line.split_once("[peer") {
+            let index = rest.split_whitespace().next().and_then(|index| index.parse::<usize>().ok());
+            let from = index.and_then(|index| neighbors.get(index)).with_context(|| format!("from whom is {line}"))?;
+            // Until its own line comes.
+            paths.push(Path::bare(*from, *from));
+        }
+        let (Some((name, value)), Some(path)) = (line.split_once(": "), paths.last_mut()) else { continue };
+        match name {
+            "BGP.next_hop" => {
                 let global = value.split_whitespace().next().unwrap_or_default();
-                let next_hop = global.parse().with_context(|| format!("{value} is no next hop"))?;
-                paths.push(Path { next_hop, communities: BTreeSet::new(), large_communities: BTreeSet::new() });
+                path.next_hop = global.parse().with_context(|| format!("{value} is no next hop"))?;
             }
-            ("BGP.community", Some(path)) => path.communities = tuples(value),
-            ("BGP.large_community", Some(path)) => path.large_communities = tuples(value),
+            "BGP.as_path" => value.clone_into(&mut path.as_path),
+            "BGP.med" => path.med = value.parse().ok(),
+            "BGP.local_pref" => path.local_preference = value.parse().ok(),
+            "BGP.otc" => path.otc = value.parse().ok(),
+            "BGP.community" => path.communities = tuples(value),
+            "BGP.large_community" => path.large_communities = tuples(value),
             _ => {}
         }
     }
@@ -97,21 +164,66 @@ fn tuples(value: &str) -> BTreeSet<String> {
 fn configuration(config: &RouterConfig) -> Result<String> {
     let mut text = String::from("log stderr all;\ndebug protocols { states, events };\nprotocol device {}\n");
     writeln!(text, "router id {};", config.router_id)?;
-    for (index, neighbor) in config.neighbors.iter().enumerate() {
-        writeln!(text, "protocol bgp peer{index} {{")?;
-        writeln!(text, "  local as {};", config.asn)?;
-        writeln!(text, "  neighbor {} as {};", neighbor.address, neighbor.asn)?;
-        writeln!(text, "  connect retry time 1; error wait time 1, 2;")?;
-        if let Some(password) = neighbor.password {
-            writeln!(text, "  password \"{password}\";")?;
-        }
-        // `gateway direct` is BIRD's rule for eBGP; said for iBGP too, because no IGP runs here.
-        for family in ["ipv4", "ipv6"] {
-            writeln!(text, "  {family} {{ import all; export none; gateway direct; }};")?;
+    if let Some(bfd) = config.neighbors.iter().find_map(|neighbor| neighbor.bfd) {
+        let timers = format!("interval {} ms; multiplier {};", bfd.milliseconds, bfd.multiplier);
+        writeln!(text, "protocol bfd bfd1 {{ interface \"*\" {{ {timers} }}; multihop {{ {timers} }}; }}")?;
+    }
+    for family in ["ipv4", "ipv6"] {
+        writeln!(text, "protocol static static_{family} {{ {family};")?;
+        for route in config.routes.iter().filter(|route| route.contains(':') == (family == "ipv6")) {
+            writeln!(text, "  route {route} blackhole;")?;
         }
         writeln!(text, "}}")?;
     }
+    for (index, neighbor) in config.neighbors.iter().enumerate() {
+        writeln!(text, "protocol bgp peer{index} {{")?;
+        protocol(&mut text, config, neighbor)?;
+        writeln!(text, "}}")?;
+    }
     Ok(text)
+}
+
+fn protocol(text: &mut String, config: &RouterConfig, neighbor: &Neighbor) -> Result<()> {
+    let local = neighbor.local_address.map(|address| address.to_string()).unwrap_or_default();
+    writeln!(text, "  local {local} as {};", config.asn)?;
+    writeln!(text, "  neighbor {} as {};", neighbor.address, neighbor.asn)?;
+    // BIRD's own defaults are slow: 5 s before the first attempt, 120 s after a failed one, 60 s after an error.
+    writeln!(text, "  connect delay time 0; connect retry time 1; error wait time 1, 2;")?;
+    writeln!(text, "  hold time {};", neighbor.hold_time)?;
+    if let Some(password) = neighbor.password {
+        writeln!(text, "  password \"{password}\";")?;
+    }
+    if neighbor.connect == Connect::Passive {
+        writeln!(text, "  passive on;")?;
+    }
+    if neighbor.ttl_security {
+        writeln!(text, "  ttl security on;")?;
+    }
+    if neighbor.asn_octets == AsnOctets::Two {
+        writeln!(text, "  enable as4 off;")?;
+    }
+    if neighbor.extended_messages {
+        writeln!(text, "  enable extended messages on;")?;
+    }
+    if let Some(role) = neighbor.role {
+        writeln!(text, "  local role {};", role.name())?;
+    }
+    if let GracefulRestart::Restarting(seconds) = neighbor.graceful_restart {
+        writeln!(text, "  graceful restart on; graceful restart time {seconds};")?;
+    }
+    let limit = neighbor.max_prefixes.map(|limit| format!("import limit {limit} action disable;")).unwrap_or_default();
+    match neighbor.bfd {
+        Some(bfd) if bfd.hops == Hops::Multi => writeln!(text, "  bfd on; multihop 4;")?,
+        // BIRD's rule for eBGP; said for iBGP too, because no IGP runs here that would resolve next hops.
+        Some(_) => writeln!(text, "  bfd on; direct;")?,
+        None => writeln!(text, "  direct;")?,
+    }
+    for family in ["ipv4", "ipv6"] {
+        let export = if config.routes.is_empty() { "none" } else { "where source = RTS_STATIC" };
+        let extended = if neighbor.extended_next_hop { "extended next hop on;" } else { "" };
+        writeln!(text, "  {family} {{ {extended} import all; export {export}; gateway direct; {limit} }};")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -120,11 +232,13 @@ mod tests {
 
     #[test]
     fn paths_as_bird_prints_them() {
-        let answer = "BIRD 2.0.12 ready.\nTable master4:\n203.0.113.10/32      unicast [peer0 00:00:01] * (100) [AS64500i]\n\tvia 10.99.0.11 on eth0\n\tType: BGP univ\n\tBGP.origin: IGP\n\tBGP.as_path: 64500\n\tBGP.next_hop: 10.99.0.11\n\tBGP.community: (64500,100) (65535,65281)\n\tBGP.large_community: (64500, 1, 7)\n";
-        let path = paths(answer).unwrap().remove(0);
-        assert_eq!(path.next_hop.to_string(), "10.99.0.11");
+        let answer = "BIRD 2.0.12 ready.\nTable master4:\n203.0.113.10/32      unicast [peer0 00:00:01] * (100) [AS64500i]\n\tvia 10.99.0.11 on eth0\n\tType: BGP univ\n\tBGP.origin: IGP\n\tBGP.as_path: 64500\n\tBGP.next_hop: 10.99.0.11\n\tBGP.med: 7\n\tBGP.community: (64500,100) (65535,65281)\n\tBGP.large_community: (64500, 1, 7)\n";
+        let node = "10.99.0.11".parse().unwrap();
+        let path = paths(answer, &[node]).unwrap().remove(0);
+        assert_eq!((path.from, path.next_hop.to_string().as_str()), (node, "10.99.0.11"));
+        assert_eq!((path.as_path.as_str(), path.med), ("64500", Some(7)));
         assert_eq!(path.communities, BTreeSet::from(["64500:100".to_owned(), "no-export".to_owned()]));
         assert_eq!(path.large_communities, BTreeSet::from(["64500:1:7".to_owned()]));
-        assert_eq!(paths("BIRD 2.0.12 ready.\n").unwrap(), []);
+        assert_eq!(paths("BIRD 2.0.12 ready.\n", &[node]).unwrap(), []);
     }
 }

@@ -1,22 +1,28 @@
 //! GoBGP.
+//!
+//! Of its own routes it tells over IPv4 an IPv4 address as the next hop of IPv6, and over IPv6 it sends IPv4 with an IPv6 next
+//! hop whether the other side has said that it knows RFC 8950 or not; so each has its next hop written down.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Path, Router, RouterConfig};
+use super::{Connect, GracefulRestart, Neighbor, Path, Router, RouterConfig};
 use crate::network::Namespace;
 use crate::process::Process;
 use crate::run::output_of;
 use crate::scene::Scene;
-use crate::wait::wait_until;
 
 /// GoBGP's path attribute types, as its JSON numbers them (those of IANA).
+const AS_PATH: u64 = 2;
 const NEXT_HOP: u64 = 3;
+const MULTI_EXIT_DISC: u64 = 4;
+const LOCAL_PREF: u64 = 5;
 const COMMUNITIES: u64 = 8;
 const MP_REACH: u64 = 14;
 const LARGE_COMMUNITIES: u64 = 32;
@@ -24,30 +30,67 @@ const LARGE_COMMUNITIES: u64 = 32;
 /// A running gobgpd.
 pub struct Gobgp {
     machine: Namespace,
-    _process: Process,
+    directory: PathBuf,
+    routes: Vec<(&'static str, Option<IpAddr>)>,
+    process: Process,
+    earlier_log: String,
 }
 
 impl Gobgp {
     /// Starts gobgpd on a machine.
     pub fn start(scene: &Scene, machine: &Namespace, config: &RouterConfig) -> Result<Self> {
-        let file = scene.subdirectory("gobgp")?.join("gobgp.toml");
+        let directory = scene.subdirectory("gobgp")?;
+        let file = directory.join("gobgp.toml");
         fs::write(&file, configuration(config)?).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut command = machine.command("gobgpd");
-        command
-            .args(["-t", "toml", "--api-hosts", "127.0.0.1:50051", "--pprof-disable", "-l", "debug", "-f"])
-            .arg(&file);
-        let gobgp = Self { machine: machine.clone(), _process: Process::start(scene, "gobgpd", &command)? };
-        wait_until("gobgpd to answer", Duration::from_secs(10), || gobgp.ask("neighbor").map(drop))?;
+        let process = spawn(scene, machine, &directory)?;
+        let routes = config.routes.iter().map(|route| (*route, config.next_hop_of(route))).collect();
+        let mut gobgp = Self { machine: machine.clone(), directory, routes, process, earlier_log: String::new() };
+        gobgp.wait_and_announce()?;
         Ok(gobgp)
     }
 
-    fn ask(&self, question: &str) -> Result<Value> {
-        let answer = output_of(self.machine.command("gobgp").arg("-j").args(question.split_whitespace()))?;
-        if answer.trim().is_empty() {
-            return Ok(Value::Null);
+    /// Routes of its own are no part of its configuration.
+    fn wait_and_announce(&mut self) -> Result<()> {
+        let machine = self.machine.clone();
+        self.process.wait_until("gobgpd to answer", START, || ask(&machine, "neighbor").map(drop))?;
+        for (route, next_hop) in &self.routes {
+            let family = if route.contains(':') { "ipv6" } else { "ipv4" };
+            let next_hop = next_hop.map(|next_hop| format!(" nexthop {next_hop}")).unwrap_or_default();
+            self.machine.run("gobgp", &format!("global rib add -a {family} {route}{next_hop}"))?;
         }
-        serde_json::from_str(&answer).with_context(|| format!("gobgp answered to {question}: {answer}"))
+        Ok(())
     }
+
+    /// Announces a prefix of its own: `198.51.100.0/24 med 7 community 64603:1`.
+    pub fn announce(&self, route: &str) -> Result<()> {
+        self.machine.run("gobgp", &format!("global rib add -a ipv4 {route}")).map(drop)
+    }
+
+    fn ask(&self, question: &str) -> Result<Value> {
+        ask(&self.machine, question)
+    }
+}
+
+/// Between its start and its first answer, on a machine that has other things to do.
+const START: Duration = Duration::from_secs(20);
+
+fn spawn(scene: &Scene, machine: &Namespace, directory: &std::path::Path) -> Result<Process> {
+    let mut command = machine.command("gobgpd");
+    command.args(["-t", "toml", "--api-hosts", "127.0.0.1:50051", "--pprof-disable", "-l", "debug"]);
+    // What it says at the restart that it keeps (F) and that it has restarted (R), it says only with -r.
+    if directory.join("restarted").exists() {
+        command.arg("-r");
+    }
+    command.arg("-f").arg(directory.join("gobgp.toml"));
+    Process::start(scene, "gobgpd", &command)
+}
+
+fn ask(machine: &Namespace, question: &str) -> Result<Value> {
+    let answer = output_of(machine.command("gobgp").arg("-j").args(question.split_whitespace()))?;
+    if answer.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&answer).with_context(|| format!("gobgp answered to {question}: {answer}"))
 }
 
 impl Router for Gobgp {
@@ -71,6 +114,31 @@ impl Router for Gobgp {
             other => format!("{other:?}"),
         })
     }
+
+    fn ask_again(&self, neighbor: IpAddr) -> Result<()> {
+        self.machine.run("gobgp", &format!("neighbor {neighbor} softresetin")).map(drop)
+    }
+
+    fn shut_down(&self, neighbor: IpAddr, text: &str) -> Result<()> {
+        let mut command = self.machine.command("gobgp");
+        command.args(["neighbor", &neighbor.to_string(), "shutdown", "--reason", text]);
+        output_of(&mut command).map(drop)
+    }
+
+    fn log(&self) -> String {
+        format!("{}{}", self.earlier_log, self.process.log())
+    }
+
+    fn crash(&mut self) -> Result<()> {
+        self.machine.signal("KILL")
+    }
+
+    fn start_again(&mut self, scene: &Scene) -> Result<()> {
+        self.earlier_log = self.log();
+        fs::write(self.directory.join("restarted"), "").context("cannot note the restart")?;
+        self.process = spawn(scene, &self.machine, &self.directory)?;
+        self.wait_and_announce()
+    }
 }
 
 fn path(path: &Value) -> Result<Path> {
@@ -79,15 +147,27 @@ fn path(path: &Value) -> Result<Path> {
         |number: u64| attributes.iter().find(|found| found.get("type").and_then(Value::as_u64) == Some(number));
     let next_hop = attribute(NEXT_HOP).or_else(|| attribute(MP_REACH)).and_then(|found| found.get("nexthop"));
     let next_hop = next_hop.and_then(Value::as_str).with_context(|| format!("a path without a next hop: {path}"))?;
-    let list = |number: u64| {
-        attribute(number).and_then(|found| found.get(if number == COMMUNITIES { "communities" } else { "value" }))
+    let from = path.get("neighbor-ip").and_then(Value::as_str).unwrap_or_default();
+    let list = |number: u64, name: &str| {
+        let list = attribute(number).and_then(|found| found.get(name)).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
     };
-    let communities = list(COMMUNITIES).and_then(Value::as_array).cloned().unwrap_or_default();
-    let large = list(LARGE_COMMUNITIES).and_then(Value::as_array).cloned().unwrap_or_default();
+    let number = |number: u64, name: &str| {
+        let value = attribute(number).and_then(|found| found.get(name)).and_then(Value::as_u64);
+        value.and_then(|value| u32::try_from(value).ok())
+    };
+    let segments = list(AS_PATH, "as_paths");
+    let asns = segments.iter().filter_map(|segment| segment.get("asns").and_then(Value::as_array)).flatten();
     Ok(Path {
+        // Its own routes come from nobody.
+        from: from.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         next_hop: next_hop.parse().with_context(|| format!("{next_hop} is no next hop"))?,
-        communities: communities.iter().filter_map(Value::as_u64).map(community).collect(),
-        large_communities: large.iter().filter_map(large_community).collect(),
+        as_path: asns.map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        med: number(MULTI_EXIT_DISC, "metric"),
+        local_preference: number(LOCAL_PREF, "value"),
+        otc: None,
+        communities: list(COMMUNITIES, "communities").iter().filter_map(Value::as_u64).map(community).collect(),
+        large_communities: list(LARGE_COMMUNITIES, "value").iter().filter_map(large_community).collect(),
     })
 }
 
@@ -108,18 +188,43 @@ fn configuration(config: &RouterConfig) -> Result<String> {
     let mut text = String::new();
     writeln!(text, "[global.config]\n  as = {}\n  router-id = \"{}\"", config.asn, config.router_id)?;
     for neighbor in &config.neighbors {
-        writeln!(text, "[[neighbors]]\n  [neighbors.config]")?;
-        writeln!(text, "    neighbor-address = \"{}\"\n    peer-as = {}", neighbor.address, neighbor.asn)?;
-        if let Some(password) = neighbor.password {
-            writeln!(text, "    auth-password = \"{password}\"")?;
-        }
-        writeln!(text, "  [neighbors.timers.config]\n    connect-retry = 5")?;
-        for family in ["ipv4-unicast", "ipv6-unicast"] {
-            writeln!(
-                text,
-                "  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = \"{family}\""
-            )?;
-        }
+        session(&mut text, neighbor)?;
     }
     Ok(text)
+}
+
+fn session(text: &mut String, neighbor: &Neighbor) -> Result<()> {
+    writeln!(text, "[[neighbors]]\n  [neighbors.config]")?;
+    writeln!(text, "    neighbor-address = \"{}\"\n    peer-as = {}", neighbor.address, neighbor.asn)?;
+    if let Some(password) = neighbor.password {
+        writeln!(text, "    auth-password = \"{password}\"")?;
+    }
+    writeln!(text, "  [neighbors.transport.config]\n    passive-mode = {}", neighbor.connect == Connect::Passive)?;
+    if let Some(local) = neighbor.local_address {
+        writeln!(text, "    local-address = \"{local}\"")?;
+    }
+    // 5 s is the shortest that it takes; after an error it waits 30 s unless told otherwise.
+    writeln!(text, "  [neighbors.timers.config]\n    connect-retry = 5\n    idle-hold-time-after-reset = 1")?;
+    writeln!(text, "    hold-time = {}\n    keepalive-interval = {}", neighbor.hold_time, neighbor.hold_time / 3)?;
+    if neighbor.ttl_security {
+        writeln!(text, "  [neighbors.ttl-security.config]\n    enabled = true\n    ttl-min = 255")?;
+    }
+    let restarting = match neighbor.graceful_restart {
+        GracefulRestart::Default => false,
+        GracefulRestart::Restarting(seconds) => {
+            writeln!(text, "  [neighbors.graceful-restart.config]\n    enabled = true\n    restart-time = {seconds}")?;
+            true
+        }
+    };
+    for family in ["ipv4-unicast", "ipv6-unicast"] {
+        writeln!(text, "  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]")?;
+        writeln!(text, "      afi-safi-name = \"{family}\"")?;
+        if restarting {
+            writeln!(text, "    [neighbors.afi-safis.mp-graceful-restart.config]\n      enabled = true")?;
+        }
+        if let Some(limit) = neighbor.max_prefixes {
+            writeln!(text, "    [neighbors.afi-safis.prefix-limit.config]\n      max-prefixes = {limit}")?;
+        }
+    }
+    Ok(())
 }

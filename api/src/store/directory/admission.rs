@@ -50,6 +50,7 @@ fn same_spec(now: &Object, earlier: &Object) -> bool {
         (Object::BgpPeer(now), Object::BgpPeer(earlier)) => now.spec == earlier.spec,
         (Object::Advertisement(now), Object::Advertisement(earlier)) => now.spec == earlier.spec,
         (Object::ClusterNetwork(now), Object::ClusterNetwork(earlier)) => now.spec == earlier.spec,
+        (Object::RouteServer(now), Object::RouteServer(earlier)) => now.spec == earlier.spec,
         _ => true,
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::documents::{Document, split};
 use super::fields::{allowed_beside, decode, drop_server_set, shown};
 use super::problem::{Fault, Place};
-use crate::checked::{Advertisement, Invalid, LoadBalancer, Network, Peer, Pool};
+use crate::checked::{Advertisement, Invalid, LoadBalancer, Network, Peer, Pool, RouteServer};
 use crate::kinds::crds;
 use crate::kubernetes::{Service, ServiceStatus};
 use crate::store::{Kind, Object, ObjectKey};
@@ -100,7 +100,7 @@ fn broken(key: Option<ObjectKey>, faults: Vec<Fault>) -> Outcome {
 
 const GROUP: &str = "roadstead.dev";
 /// Those of our kinds that people write.
-const OURS: &[Kind] = &[Kind::AddressPool, Kind::Advertisement, Kind::BgpPeer, Kind::ClusterNetwork];
+const OURS: &[Kind] = &[Kind::AddressPool, Kind::Advertisement, Kind::BgpPeer, Kind::ClusterNetwork, Kind::RouteServer];
 /// Those of Kubernetes' kinds that we read.
 const THEIRS: &[Kind] = &[Kind::EndpointSlice, Kind::Namespace, Kind::Node, Kind::Secret, Kind::Service];
 
@@ -233,6 +233,7 @@ fn ours(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
         Kind::BgpPeer => decode(&value).map(|object: crate::kinds::BgpPeer| object.into()),
         Kind::Advertisement => decode(&value).map(|object: crate::kinds::Advertisement| object.into()),
         Kind::ClusterNetwork => decode(&value).map(|object: crate::kinds::ClusterNetwork| object.into()),
+        Kind::RouteServer => decode(&value).map(|object: crate::kinds::RouteServer| object.into()),
         Kind::AddressClaim | Kind::NodeReport => Err(vec![Fault::whole("is written by Roadstead alone")]),
         Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Namespace | Kind::Secret => {
             Err(vec![Fault::whole("is not a kind of ours")])
@@ -326,6 +327,7 @@ fn check(object: &Object) -> Result<(), Vec<Invalid>> {
         Object::BgpPeer(peer) => Peer::check(peer).map(drop),
         Object::Advertisement(advertisement) => Advertisement::check(advertisement).map(drop),
         Object::ClusterNetwork(network) => Network::check(network).map(drop),
+        Object::RouteServer(server) => RouteServer::check(server).map(drop),
         Object::Service(service) => check_service(service),
         _ => Ok(()),
     }

@@ -23,6 +23,7 @@ pub(super) const KEPT: &[Kind] = &[
     Kind::Advertisement,
     Kind::BgpPeer,
     Kind::ClusterNetwork,
+    Kind::RouteServer,
     Kind::NodeReport,
     Kind::Service,
 ];

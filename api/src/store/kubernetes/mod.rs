@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use super::{EVENT_QUEUE, Event, Kind, Notice, Status, Watch, WriteError};
 use crate::checked::{ObjectRef, ServiceKey};
-use crate::kinds::{AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport};
+use crate::kinds::{AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, RouteServer};
 use crate::kubernetes::{EndpointSlice, Namespace, Node, Secret, Service};
 use health::Health;
 use notices::Notices;
@@ -93,6 +93,7 @@ impl KubernetesStore {
             Kind::BgpPeer => spawn!(Api::<BgpPeer>::all(client)),
             Kind::Advertisement => spawn!(Api::<Advertisement>::all(client)),
             Kind::ClusterNetwork => spawn!(Api::<ClusterNetwork>::all(client)),
+            Kind::RouteServer => spawn!(Api::<RouteServer>::all(client)),
             Kind::NodeReport => spawn!(Api::<NodeReport>::all(client)),
             Kind::Service => spawn!(scoped::<Service>(client, &watch)),
             Kind::EndpointSlice => spawn!(scoped::<EndpointSlice>(client, &watch)),

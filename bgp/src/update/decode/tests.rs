@@ -1,4 +1,5 @@
 use super::*;
+use crate::Community;
 
 /// Attributes as bytes, so that what is tested is what a peer can send.
 const ORIGIN: &str = "400101 00";
@@ -28,7 +29,22 @@ fn decode_with(
         nlri: bytes(nlri).into(),
     };
     let families = families.iter().copied().collect();
-    decode_update(&message, Import { internal, four_octet_asn: true, families: &families })
+    decode_update(&message, Import { internal, ..import(&families, &BTreeSet::new()) })
+}
+
+fn import<'a>(families: &'a BTreeSet<Family>, several_paths: &'a BTreeSet<Family>) -> Import<'a> {
+    Import {
+        internal: false,
+        four_octet_asn: true,
+        families,
+        several_paths,
+        extended_next_hops: ExtendedNextHops::No,
+        local_address: [192, 0, 2, 9].into(),
+    }
+}
+
+fn plain(prefix: &str) -> Nlri {
+    Nlri { prefix: prefix.parse().unwrap(), path_id: 0 }
 }
 
 fn decode(withdrawn: &str, attributes: &[&str], nlri: &str) -> Result<Received, SessionError> {
@@ -65,9 +81,9 @@ fn a_good_update_is_understood() {
     ];
     let received = decode("180a0000", &attributes, NLRI).unwrap();
     assert_eq!(received.disposition, Disposition::Ok);
-    assert_eq!(received.withdrawn, ["10.0.0.0/24".parse().unwrap()]);
-    assert_eq!(received.announced, [("192.0.2.0/24".parse().unwrap(), "192.0.2.1".parse().unwrap())]);
-    let attributes = received.attributes.unwrap();
+    assert_eq!(received.withdrawn, [plain("10.0.0.0/24")]);
+    assert_eq!(received.announced, [Reach { nlri: plain("192.0.2.0/24"), next_hop: "192.0.2.1".parse().unwrap() }]);
+    let attributes = received.attributes.unwrap().meaning();
     assert_eq!(attributes.as_path.to_string(), "65001 4200000000");
     assert_eq!((attributes.med, attributes.local_preference), (Some(7), None));
     assert_eq!(attributes.communities, ["64500:100".parse().unwrap(), Community::NO_EXPORT]);
@@ -77,8 +93,48 @@ fn a_good_update_is_understood() {
 #[test]
 fn both_families_in_one_update_have_their_own_next_hops() {
     let received = decode("", &[MP_REACH, ORIGIN, AS_PATH, NEXT_HOP], NLRI).unwrap();
-    let next_hops: Vec<String> = received.announced.iter().map(|(p, n)| format!("{p} by {n}")).collect();
+    let next_hops: Vec<String> =
+        received.announced.iter().map(|reach| format!("{} by {}", reach.nlri.prefix, reach.next_hop)).collect();
     assert_eq!(next_hops, ["2001:db8:1::/48 by 2001:db8::2", "192.0.2.0/24 by 192.0.2.1"]);
+}
+
+/// RFC 8950: IPv4 prefixes in MP_REACH_NLRI, with next hops of 4, 16 and 32 octets, and withdrawn by MP_UNREACH_NLRI.
+#[test]
+fn ipv4_routes_with_ipv6_next_hops_count_where_that_is_agreed_on() {
+    let global = "20010db8000000000000000000000002";
+    let link_local = "fe800000000000000000000000000002";
+    let reach = |next_hop: &str| {
+        format!("800e{:02x} 0001 01 {:02x} {next_hop} 00 18c00002", 9 + next_hop.len() / 2, next_hop.len() / 2)
+    };
+    let both = format!("{global}{link_local}");
+    let cases = [
+        ("0a000001", "10.0.0.1", "10.0.0.1"),
+        (global, "", "2001:db8::2"),
+        (&both, "", "2001:db8::2"),
+        (link_local, "", "fe80::2"),
+    ];
+    let families = Family::ALL.into();
+    for (next_hop, without, with) in cases {
+        for (extended_next_hops, expected) in [(ExtendedNextHops::No, without), (ExtendedNextHops::Agreed, with)] {
+            let message = UpdateMessage {
+                withdrawn_routes: Bytes::new(),
+                path_attributes: bytes(&[&reach(next_hop), ORIGIN, AS_PATH].concat()).into(),
+                nlri: Bytes::new(),
+            };
+            let received =
+                decode_update(&message, Import { extended_next_hops, ..import(&families, &BTreeSet::new()) }).unwrap();
+            let found: Vec<String> = received.announced.iter().map(|reach| reach.next_hop.to_string()).collect();
+            assert_eq!(found.concat(), expected, "{next_hop} {extended_next_hops:?}");
+            assert_eq!(received.not_negotiated.len(), usize::from(expected.is_empty()), "{next_hop}");
+        }
+    }
+    let withdrawal = decode("", &["800f07 0001 01 18c00002"], "").unwrap();
+    assert_eq!(withdrawal.withdrawn, [plain("192.0.2.0/24")]);
+    assert_eq!(decode("", &["800f03 0001 01"], "").unwrap().end_of_rib, Some(Family::Ipv4Unicast));
+    // RFC 7606 section 7.11: any other length is a reset.
+    for next_hop in ["", "0a0000", &global[2..], &both[2..]] {
+        assert_eq!(outcome(&decode("", &[&reach(next_hop), ORIGIN, AS_PATH], "")), "reset 3/9", "{next_hop}");
+    }
 }
 
 #[test]
@@ -87,7 +143,7 @@ fn what_was_not_negotiated_is_ignored_and_counted() {
         decode_with("", &[MP_REACH, ORIGIN, AS_PATH, NEXT_HOP], NLRI, false, &[Family::Ipv6Unicast]).unwrap();
     assert_eq!((received.announced.len(), received.not_negotiated.len()), (1, 1));
     let received = decode_with("180a0000", &[MP_UNREACH], "", false, &[Family::Ipv4Unicast]).unwrap();
-    assert_eq!(received.withdrawn, ["10.0.0.0/24".parse().unwrap()]);
+    assert_eq!(received.withdrawn, [plain("10.0.0.0/24")]);
     assert_eq!(received.end_of_rib, None);
 }
 
@@ -118,8 +174,8 @@ fn as4_path_is_merged_by_number_of_asns() {
         nlri: bytes(NLRI).into(),
     };
     let received =
-        decode_update(&message, Import { internal: false, four_octet_asn: false, families: &families }).unwrap();
-    assert_eq!(received.attributes.unwrap().as_path.to_string(), "65001 4200000000 4200000001");
+        decode_update(&message, Import { four_octet_asn: false, ..import(&families, &BTreeSet::new()) }).unwrap();
+    assert_eq!(received.attributes.unwrap().meaning().as_path.to_string(), "65001 4200000000 4200000001");
 }
 
 /// RFC 7606, row by row. The first three attributes are good unless the case is about them.
@@ -144,7 +200,7 @@ fn each_error_costs_what_rfc_7606_says() {
         ("NEXT_HOP of length 3", &[ORIGIN, AS_PATH, "400303 c00002"], "withdraw"),
         ("NEXT_HOP missing", &[ORIGIN, AS_PATH], "withdraw"),
         ("MED of length 3", &[ORIGIN, AS_PATH, NEXT_HOP, "800403 000000"], "withdraw"),
-        ("LOCAL_PREF from outside", &[ORIGIN, AS_PATH, NEXT_HOP, LOCAL_PREF], "ok"),
+        ("LOCAL_PREF from outside", &[ORIGIN, AS_PATH, NEXT_HOP, LOCAL_PREF], "discard"),
         ("LOCAL_PREF malformed, from outside", &[ORIGIN, AS_PATH, NEXT_HOP, "400503 000000"], "discard"),
         ("ATOMIC_AGGREGATE of length 1", &[ORIGIN, AS_PATH, NEXT_HOP, "400601 00"], "discard"),
         ("AGGREGATOR of length 6", &[ORIGIN, AS_PATH, NEXT_HOP, "c00706 fde9 c0000201"], "discard"),
@@ -173,7 +229,7 @@ fn each_error_costs_what_rfc_7606_says() {
         assert_eq!(outcome(&result), *expected, "{name}");
         // What is treated as withdrawn has to be withdrawn.
         if *expected == "withdraw" {
-            assert!(result.unwrap().withdrawn.contains(&"192.0.2.0/24".parse().unwrap()), "{name}");
+            assert!(result.unwrap().withdrawn.contains(&plain("192.0.2.0/24")), "{name}");
         }
     }
 }
@@ -210,5 +266,5 @@ fn prefixes_that_cannot_be_read_reset_the_session() {
     assert_eq!(masked.announced.len(), 1);
     // Host bits beyond the length are of no meaning.
     let masked = decode("", &good, "14c000ff").unwrap();
-    assert_eq!(masked.announced[0].0, "192.0.240.0/20".parse().unwrap());
+    assert_eq!(masked.announced[0].nlri, plain("192.0.240.0/20"));
 }

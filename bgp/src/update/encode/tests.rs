@@ -9,10 +9,18 @@ fn export(internal: bool, four_octet_asn: bool) -> Export {
         local_asn: Asn(64500),
         internal,
         four_octet_asn,
-        next_hops: NextHops { ipv4: Some([10, 0, 0, 1].into()), ipv6: Some("2001:db8::1".parse().unwrap()) },
+        next_hops: SessionNextHops {
+            ipv4: Some(NextHop::V4([10, 0, 0, 1].into())),
+            ipv6: over_v6("2001:db8::1", None),
+        },
         only_to_customer: None,
         max_message: 4096,
     }
+}
+
+fn over_v6(address: &str, link_local: Option<&str>) -> Option<NextHop> {
+    let link_local = link_local.map(|text| text.parse().unwrap());
+    Some(NextHop::V6 { address: address.parse().unwrap(), link_local })
 }
 
 fn prefixes(texts: &[&str]) -> BTreeSet<IpNet> {
@@ -69,6 +77,26 @@ fn golden_bytes() {
         &message,
         "0043 02 0000 002c  800e1c 0002 01 10 20010db8000000000000000000000001 00 3020010db80001
          400101 00  400206 0201 0000fbf4",
+    );
+
+    let extended =
+        |next_hop| Export { next_hops: SessionNextHops { ipv4: next_hop, ipv6: None }, ..export(false, true) };
+    let global = extended(over_v6("2001:db8::1", None));
+    let (message, count) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &global).unwrap();
+    assert_eq!(count, 2);
+    check_golden(
+        "IPv4 with an IPv6 next hop (RFC 8950)",
+        &message,
+        "0045 02 0000 002e  800e1e 0001 01 10 20010db8000000000000000000000001 00 18c00002 20c6336401
+         400101 00  400206 0201 0000fbf4",
+    );
+    let unnumbered = extended(over_v6("2001:db8::1", Some("fe80::1")));
+    let (message, _) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &unnumbered).unwrap();
+    check_golden(
+        "IPv4 with a global and a link-local next hop",
+        &message,
+        "0055 02 0000 003e  800e2e 0001 01 20 20010db8000000000000000000000001 fe800000000000000000000000000001 00
+         18c00002 20c6336401  400101 00  400206 0201 0000fbf4",
     );
 
     let (message, _) = encode_withdrawals(Family::Ipv4Unicast, v4.iter(), &export(false, true));

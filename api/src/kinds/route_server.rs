@@ -1,0 +1,128 @@
+//! `RouteServer`: passes routes on between peers without being in the path.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{AddressFamily, AsnNumber, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers, TtlSecurity};
+
+/// A route server (RFC 7947) or a route reflector (RFC 4456), as `roadstead route-server` runs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "roadstead.dev",
+    version = "v1alpha1",
+    kind = "RouteServer",
+    shortname = "rs",
+    category = "roadstead",
+    derive = "PartialEq",
+    doc = "Passes routes on between BGP peers, and no packets.",
+    printcolumn = r#"{"name":"ASN","type":"integer","jsonPath":".spec.asn"}"#,
+    printcolumn = r#"{"name":"Router-ID","type":"string","jsonPath":".spec.routerID"}"#,
+    printcolumn = r#"{"name":"Listen","type":"string","jsonPath":".spec.listen"}"#,
+    printcolumn = r#"{"name":"Reflector","type":"boolean","jsonPath":".spec.reflector"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.clusterID) || (has(self.reflector) && self.reflector)").message("clusterID is a reflector's (RFC 4456)"),
+    validation = Rule::new("(has(self.reflector) && self.reflector) != self.clients.exists(client, has(client.asnRanges))").message("clients of a route server need asnRanges; those of a reflector are in its own ASN and have none"),
+    validation = Rule::new("(has(self.reflector) && self.reflector) || self.clients.all(client, has(client.asnRanges))").message("clients of a route server need asnRanges")
+)]
+pub struct RouteServerSpec {
+    /// Our ASN. It appears in no path that is passed on (RFC 7947 section 2.2.2).
+    pub asn: AsnNumber,
+    /// Our BGP identifier.
+    #[serde(rename = "routerID")]
+    #[x_kube(validation = Rule::new("self != '0.0.0.0'").message("0.0.0.0 is no BGP identifier (RFC 6286)"))]
+    pub router_id: Ipv4Text,
+    /// Where clients are waited for.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub listen: Vec<SocketText>,
+    /// Who may be a client. Whoever dials from an address that none of these has is refused.
+    #[schemars(length(min = 1, max = 128))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub clients: Vec<RouteServerClient>,
+    /// True: clients are in our own ASN, and routes are reflected to them (RFC 4456).
+    #[serde(default)]
+    pub reflector: bool,
+    /// Of a reflector: the cluster that it is one of the reflectors of; by default the router ID.
+    #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self != '0.0.0.0'").message("0.0.0.0 is no cluster ID"))]
+    pub cluster_id: Option<Ipv4Text>,
+}
+
+/// Everybody inside a prefix, or one machine. The entry is the policy (RFC 8212): what it lets in is told to all other clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
+    validation = Rule::new("!has(self.passive) || self.passive || self.prefix.endsWith(self.prefix.contains(':') ? '/128' : '/32')").message("passive: false needs a prefix of one address: nobody can dial a whole network")
+)]
+pub struct RouteServerClient {
+    /// What sessions are called after: `clients/10.77.0.5`.
+    pub name: ObjectName,
+    /// Where its machines are. Of several entries the one with the longest prefix counts.
+    pub prefix: CidrText,
+    /// The ASNs that they may have; ours is never among them. Not for a reflector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub asn_ranges: Option<Vec<AsnRange>>,
+    /// A session is closed with Cease (RFC 4486), and refused for five minutes, when more prefixes of a family than this were accepted from it; by default there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100000000))]
+    pub max_prefixes: Option<i32>,
+    /// How many sessions the prefix may have at a time.
+    #[serde(default = "max_sessions")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_sessions: i32,
+    /// How many paths to one prefix are told, at most, to those who take more than one (RFC 7911); by default one.
+    #[serde(default = "max_paths")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_paths: i32,
+    /// The address families offered.
+    #[serde(default = "both_families")]
+    #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+    pub families: Vec<AddressFamily>,
+    /// The sessions' timers.
+    #[serde(default)]
+    pub timers: Timers,
+    /// What stands in this file, without the end of its line, signs the sessions by TCP MD5 (RFC 2385). A relative path is below the
+    /// directory of manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub password_file: Option<String>,
+    /// GTSM (RFC 5082): accept only packets whose TTL shows that they crossed at most so many hops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_security: Option<TtlSecurity>,
+    /// Clients are not on our own network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ebgp_multihop: Option<EbgpMultihop>,
+    /// False: also dial the client, which then is one address.
+    #[serde(default = "passive")]
+    pub passive: bool,
+}
+
+/// ASNs from one to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("self.from <= self.to").message("from must not exceed to"))]
+pub struct AsnRange {
+    /// The first.
+    pub from: AsnNumber,
+    /// The last.
+    pub to: AsnNumber,
+}
+
+fn both_families() -> Vec<AddressFamily> {
+    vec![AddressFamily::IPv4Unicast, AddressFamily::IPv6Unicast]
+}
+
+fn max_sessions() -> i32 {
+    1024
+}
+
+fn max_paths() -> i32 {
+    1
+}
+
+fn passive() -> bool {
+    true
+}

@@ -1,0 +1,332 @@
+//! Adj-RIB-Out for routes of other peers: what one peer was told, and which prefixes wait for a look.
+//!
+//! Only the numbers of prefixes wait, and what is to be said of them is found out when the socket can take it: the best
+//! path that this peer may get against what it was told. So a prefix that changes a hundred times meanwhile is one entry,
+//! a slow peer costs an entry for each prefix that there is and no more, and what it gets is always the newest.
+//!
+//! ```text
+//!  change --> urgent: no path is left for this peer -----------------------------> UPDATEs with withdrawals
+//!        '--> queue --(some thousands at a time)--> staged, sorted by route -----> UPDATEs with many prefixes
+//! ```
+//!
+//! What waits is a set of bits that is gone through in rounds ([`Waiting`]). A withdrawal waits behind no announcement:
+//! whoever removes the last path for a peer sees it at once, without choosing.
+
+mod told;
+mod waiting;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+use self::told::{NOTHING, Told};
+use self::waiting::Waiting;
+use super::member::{Identity, MemberId};
+use super::path::Path;
+use super::selection;
+use super::table::{Destination, Generation, PrefixId, Table};
+use crate::update::relayed::{self, RelaySession};
+use crate::{Family, Relay};
+
+/// What decides which paths a peer may get.
+pub(super) struct View<'a> {
+    pub(super) member: MemberId,
+    pub(super) relay: Relay,
+    pub(super) identities: &'a [Identity],
+    /// By member.
+    pub(super) relays: &'a [Relay],
+}
+
+#[derive(Debug)]
+pub(super) struct RelayOut {
+    pub(super) session: RelaySession,
+    told: Told,
+    queue: Waiting,
+    /// By family.
+    urgent: [Waiting; 2],
+    staged: Vec<Staged>,
+    /// The table when they were staged: as long as it is still that, they need no second look.
+    staged_at: Generation,
+    /// The engine knows that there is something to write.
+    pub(super) awake: bool,
+}
+
+/// To be announced, if nothing has changed when its turn comes.
+#[derive(Debug, Clone, Copy)]
+struct Staged {
+    serial: u32,
+    family: Family,
+    id: PrefixId,
+    path_id: u32,
+}
+
+impl Staged {
+    /// Sorted by this, what shares attributes stands together.
+    fn key(&self) -> u128 {
+        let prefix = u128::from(self.family as u8) << 64 | u128::from(self.id.0) << 32 | u128::from(self.path_id);
+        u128::from(self.serial) << 72 | prefix
+    }
+}
+
+/// So many prefixes are sorted at a time: enough to fill messages, little enough not to be noticed.
+const STAGE: usize = 16 * 1024;
+
+impl RelayOut {
+    pub(super) fn new(session: RelaySession) -> Self {
+        let several = session.paths.iter().any(|&paths| paths > 1);
+        Self {
+            session,
+            told: if several { Told::several() } else { Told::one() },
+            queue: Waiting::default(),
+            urgent: Default::default(),
+            staged: Vec::new(),
+            staged_at: Generation::default(),
+            awake: false,
+        }
+    }
+
+    /// How many paths the peer was told.
+    pub(super) fn told(&self) -> usize {
+        self.told.len()
+    }
+
+    /// The paths that the peer was told to a prefix: identifier, and serial number of the route.
+    pub(super) fn told_of(&self, id: PrefixId) -> SmallVec<[(u32, u32); 1]> {
+        self.told.paths_of(id)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.staged.is_empty() && self.urgent.iter().all(Waiting::is_empty)
+    }
+
+    /// Whether one more path to a prefix, at this place, changes what the peer gets. Only what costs less to know than to look
+    /// again later is answered with no.
+    pub(super) fn is_news(&self, destination: &Destination, position: usize, view: &View<'_>) -> bool {
+        match &self.told {
+            Told::One { .. } if !destination.med_decides => {
+                let best = self.session.best(destination, view);
+                best.is_some_and(|best| std::ptr::eq(best, &destination.paths[position]))
+            }
+            Told::One { .. } | Told::Several(_) => true,
+        }
+    }
+
+    /// A look has to be taken at this prefix.
+    pub(super) fn mark(&mut self, id: PrefixId, destination: &mut Destination, member: MemberId) {
+        let others = destination.paths.iter().any(|path| path.member != member);
+        if others {
+            self.enqueue(id, destination);
+        } else if self.told.anything(id) {
+            self.hurry(id, destination);
+        }
+        // Else it was not told, and is not to be: what waits elsewhere will find that out.
+    }
+
+    /// Everything of the family is to be told again.
+    pub(super) fn resend(&mut self, family: Family, table: &mut Table) {
+        for id in self.told.forget(|id| Family::of(&table.get(id).prefix) == family) {
+            self.enqueue(id, table.get_mut(id));
+        }
+    }
+
+    /// The session is gone: nothing is held any more.
+    pub(super) fn release(self, table: &mut Table) {
+        let told = self.told.prefixes();
+        let waiting = self.queue.chain(self.urgent.into_iter().flatten());
+        for id in told.into_iter().chain(waiting) {
+            unhold(table, id);
+        }
+    }
+
+    /// Appends the next UPDATE, as large as it may be. What it says counts as told. `false`: there is nothing to say.
+    pub(super) fn next_message(&mut self, table: &mut Table, view: &View<'_>, output: &mut BytesMut) -> bool {
+        loop {
+            for family in Family::ALL {
+                if self.withdraw(family, table, view, output) {
+                    return true;
+                }
+            }
+            if self.staged.is_empty() && !self.stage(table, view) {
+                return false;
+            }
+            // Staging may have found something to withdraw, and that goes first.
+            if self.urgent.iter().all(Waiting::is_empty) && self.announce(table, view, output) {
+                return true;
+            }
+        }
+    }
+
+    /// One UPDATE with withdrawals, if there are any.
+    fn withdraw(&mut self, family: Family, table: &mut Table, view: &View<'_>, output: &mut BytesMut) -> bool {
+        let mut message: Option<relayed::Withdrawal> = None;
+        'message: while let Some(id) = self.urgent[family as usize].pop() {
+            for path_id in self.told.obsolete(id, &self.session, table.get(id), view) {
+                let message = message.get_or_insert_with(|| self.session.begin_withdrawal(family, output));
+                if !message.push(output, &table.get(id).prefix, path_id) {
+                    self.urgent[family as usize].put_back(id);
+                    break 'message;
+                }
+                self.told.set(id, path_id, NOTHING);
+                table.get_mut(id).holds -= 1;
+            }
+            unhold(table, id);
+        }
+        message.map(|message| message.finish(output)).is_some()
+    }
+
+    /// Takes the next prefixes from the queue. `false`: it is empty.
+    fn stage(&mut self, table: &mut Table, view: &View<'_>) -> bool {
+        if self.queue.is_empty() {
+            return false;
+        }
+        for _ in 0..STAGE {
+            let Some(id) = self.queue.pop() else { break };
+            self.examine(id, table, view);
+            unhold(table, id);
+        }
+        // Taken from the end.
+        self.staged.sort_unstable_by_key(|staged| Reverse(staged.key()));
+        self.staged_at = table.generation();
+        true
+    }
+
+    /// Compares what the peer may get of a prefix with what it was told.
+    fn examine(&mut self, id: PrefixId, table: &mut Table, view: &View<'_>) {
+        let destination = table.get_mut(id);
+        let family = Family::of(&destination.prefix);
+        let obsolete = match &self.told {
+            Told::One { .. } => match self.session.best(destination, view) {
+                Some(path) => {
+                    let serial = path.route.serial;
+                    if self.told.get(id, 0) != serial {
+                        self.staged.push(Staged { serial, family, id, path_id: 0 });
+                    }
+                    false
+                }
+                None => self.told.anything(id),
+            },
+            Told::Several(told) => {
+                for path in self.session.several(destination, view) {
+                    let (serial, path_id) = (path.route.serial, path.sent_id);
+                    if told.get(&(id, path_id)) != Some(&serial) {
+                        self.staged.push(Staged { serial, family, id, path_id });
+                    }
+                }
+                !self.told.obsolete(id, &self.session, destination, view).is_empty()
+            }
+        };
+        if obsolete {
+            self.hurry(id, destination);
+        }
+    }
+
+    /// One UPDATE with announcements that share their attributes, if any of those that are staged is still to be made.
+    fn announce(&mut self, table: &mut Table, view: &View<'_>, output: &mut BytesMut) -> bool {
+        while let Some(first) = self.staged.pop() {
+            let path = self.selected(&first, table.get(first.id), view);
+            let Some(route) = path.map(|path| Arc::clone(&path.route)) else {
+                // It has changed meanwhile, and with that was queued again.
+                continue;
+            };
+            let Some(mut message) = self.session.begin_announcement(first.family, &route, output) else {
+                // Its size was looked at when it was chosen, so this is a route that the codec does not write.
+                continue;
+            };
+            let mut next = first;
+            loop {
+                let destination = table.get_mut(next.id);
+                if !message.push(output, &destination.prefix, next.path_id) {
+                    self.staged.push(next);
+                    break;
+                }
+                if self.told.set(next.id, next.path_id, next.serial) == NOTHING {
+                    destination.holds += 1;
+                }
+                let Some(following) = self.next_like(&first, table, view) else { break };
+                next = following;
+            }
+            message.finish(output);
+            return true;
+        }
+        false
+    }
+
+    /// The next that is staged, if it can go into the message that began with `first`.
+    fn next_like(&mut self, first: &Staged, table: &Table, view: &View<'_>) -> Option<Staged> {
+        let unchanged = self.staged_at == table.generation();
+        loop {
+            let next = *self.staged.last()?;
+            if (next.serial, next.family) != (first.serial, first.family) {
+                return None;
+            }
+            self.staged.pop();
+            if unchanged || self.selected(&next, table.get(next.id), view).is_some() {
+                return Some(next);
+            }
+        }
+    }
+
+    /// The path that was staged, if the peer may still have it.
+    fn selected<'a>(&self, staged: &Staged, destination: &'a Destination, view: &View<'_>) -> Option<&'a Path> {
+        let path = match &self.told {
+            Told::One { .. } => self.session.best(destination, view),
+            Told::Several(_) => {
+                let mut selected = self.session.several(destination, view).into_iter();
+                selected.find(|path| path.sent_id == staged.path_id)
+            }
+        };
+        path.filter(|path| path.route.serial == staged.serial)
+    }
+
+    fn enqueue(&mut self, id: PrefixId, destination: &mut Destination) {
+        destination.holds += u32::from(self.queue.insert(id));
+    }
+
+    fn hurry(&mut self, id: PrefixId, destination: &mut Destination) {
+        let family = Family::of(&destination.prefix);
+        destination.holds += u32::from(self.urgent[family as usize].insert(id));
+    }
+}
+
+impl RelaySession {
+    /// The one path that this peer gets.
+    fn best<'a>(&self, destination: &'a Destination, view: &View<'_>) -> Option<&'a Path> {
+        if !self.takes(destination) {
+            return None;
+        }
+        selection::best(destination, view.identities, |path| {
+            view.may_get(path) && self.fits(Family::of(&destination.prefix), &path.route)
+        })
+    }
+
+    /// The paths that this peer gets, where it takes several.
+    fn several<'a>(&self, destination: &'a Destination, view: &View<'_>) -> Vec<&'a Path> {
+        if !self.takes(destination) {
+            return Vec::new();
+        }
+        let most = self.paths[Family::of(&destination.prefix) as usize].max(1);
+        let eligible = |path: &Path| view.may_get(path) && self.fits(Family::of(&destination.prefix), &path.route);
+        selection::first(destination, view.identities, most.into(), eligible)
+    }
+
+    fn takes(&self, destination: &Destination) -> bool {
+        self.families[Family::of(&destination.prefix) as usize]
+    }
+}
+
+impl View<'_> {
+    fn may_get(&self, path: &Path) -> bool {
+        path.member != self.member
+            && self.relays[path.member.index()].passes_to(self.relay)
+            // RFC 1997. NO_EXPORT and NO_EXPORT_SUBCONFED say nothing about internal peers, and a route server obeys none of
+            // them (RFC 7947 section 2.2.4).
+            && !(path.route.no_advertise && self.relay != Relay::RouteServerClient)
+    }
+}
+
+fn unhold(table: &mut Table, id: PrefixId) {
+    table.get_mut(id).holds -= 1;
+    table.free_if_unused(id);
+}

@@ -1,0 +1,126 @@
+//! What a peer was told of each prefix: four octets that say which route it was.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use super::View;
+use crate::rib::table::{Destination, PrefixId};
+use crate::update::relayed::RelaySession;
+
+/// What a peer was told: the serial number of the route, by prefix, or by prefix and path.
+#[derive(Debug)]
+pub(super) enum Told {
+    One { serials: Vec<u32>, count: usize },
+    Several(BTreeMap<(PrefixId, u32), u32>),
+}
+
+pub(super) const NOTHING: u32 = 0;
+/// Told, and to be told again whatever it was.
+const AGAIN: u32 = u32::MAX;
+
+impl Told {
+    pub(super) const fn one() -> Self {
+        Self::One { serials: Vec::new(), count: 0 }
+    }
+
+    pub(super) const fn several() -> Self {
+        Self::Several(BTreeMap::new())
+    }
+
+    /// How many paths.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One { count, .. } => *count,
+            Self::Several(told) => told.len(),
+        }
+    }
+
+    /// The paths to a prefix: identifier, and serial number of the route.
+    pub(super) fn paths_of(&self, id: PrefixId) -> SmallVec<[(u32, u32); 1]> {
+        match self {
+            Self::One { .. } => {
+                Some((0, self.get(id, 0))).into_iter().filter(|(_, serial)| *serial != NOTHING).collect()
+            }
+            Self::Several(told) => {
+                told.range((id, 0)..=(id, u32::MAX)).map(|((_, path_id), serial)| (*path_id, *serial)).collect()
+            }
+        }
+    }
+
+    pub(super) fn get(&self, id: PrefixId, path_id: u32) -> u32 {
+        match self {
+            Self::One { serials, .. } => serials.get(id.index()).copied().unwrap_or(NOTHING),
+            Self::Several(told) => told.get(&(id, path_id)).copied().unwrap_or(NOTHING),
+        }
+    }
+
+    /// Returns what it was before.
+    pub(super) fn set(&mut self, id: PrefixId, path_id: u32, serial: u32) -> u32 {
+        match self {
+            Self::One { serials, count } => {
+                if serials.len() <= id.index() {
+                    serials.resize(id.index() + 1, NOTHING);
+                }
+                let before = std::mem::replace(&mut serials[id.index()], serial);
+                *count = *count + usize::from(serial != NOTHING) - usize::from(before != NOTHING);
+                before
+            }
+            Self::Several(told) if serial == NOTHING => told.remove(&(id, path_id)).unwrap_or(NOTHING),
+            Self::Several(told) => told.insert((id, path_id), serial).unwrap_or(NOTHING),
+        }
+    }
+
+    pub(super) fn anything(&self, id: PrefixId) -> bool {
+        match self {
+            Self::One { serials, .. } => serials.get(id.index()).is_some_and(|&serial| serial != NOTHING),
+            Self::Several(told) => told.range((id, 0)..=(id, u32::MAX)).next().is_some(),
+        }
+    }
+
+    /// Every prefix, as often as there is something told of it.
+    pub(super) fn prefixes(&self) -> Vec<PrefixId> {
+        match self {
+            Self::One { serials, .. } => {
+                let told = serials.iter().enumerate().filter(|(_, serial)| **serial != NOTHING);
+                told.filter_map(|(index, _)| Some(PrefixId(u32::try_from(index).ok()?))).collect()
+            }
+            Self::Several(told) => told.keys().map(|(id, _)| *id).collect(),
+        }
+    }
+
+    /// The paths that were told and that the peer may not have any more.
+    pub(super) fn obsolete(
+        &self,
+        id: PrefixId,
+        session: &RelaySession,
+        destination: &Destination,
+        view: &View<'_>,
+    ) -> SmallVec<[u32; 1]> {
+        match self {
+            Self::One { .. } if self.anything(id) && session.best(destination, view).is_none() => {
+                SmallVec::from_buf([0])
+            }
+            Self::One { .. } => SmallVec::new(),
+            Self::Several(told) => {
+                let selected = session.several(destination, view);
+                let known = told.range((id, 0)..=(id, u32::MAX)).map(|((_, path_id), _)| *path_id);
+                known.filter(|path_id| selected.iter().all(|path| path.sent_id != *path_id)).collect()
+            }
+        }
+    }
+
+    /// From now on none of them is what it should be.
+    pub(super) fn forget(&mut self, selected: impl Fn(PrefixId) -> bool) -> Vec<PrefixId> {
+        let forgotten: Vec<PrefixId> = self.prefixes().into_iter().filter(|id| selected(*id)).collect();
+        for &id in &forgotten {
+            match self {
+                Self::One { serials, .. } => serials[id.index()] = AGAIN,
+                Self::Several(told) => {
+                    told.range_mut((id, 0)..=(id, u32::MAX)).for_each(|(_, serial)| *serial = AGAIN);
+                }
+            }
+        }
+        forgotten
+    }
+}

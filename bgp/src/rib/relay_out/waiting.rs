@@ -1,0 +1,131 @@
+//! A set of prefixes that is taken from as from a queue, round by round in the order of their numbers.
+//!
+//! A bit for each prefix and a bit for each sixty-four of them: a first dump of a million prefixes waits in 130 kB, and the next one is
+//! found by looking at a few hundred words at most. Nothing waits for longer than a round.
+
+use crate::rib::table::PrefixId;
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    words: Vec<u64>,
+    /// Which of `words` are not zero.
+    summary: Vec<u64>,
+    count: usize,
+    /// Where the round goes on.
+    next: usize,
+}
+
+impl Waiting {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether it was not there.
+    pub(super) fn insert(&mut self, id: PrefixId) -> bool {
+        let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+            self.summary.resize(word / 64 + 1, 0);
+        }
+        if self.words[word] & bit != 0 {
+            return false;
+        }
+        self.words[word] |= bit;
+        self.summary[word / 64] |= 1 << (word % 64);
+        self.count += 1;
+        true
+    }
+
+    /// The next of the round; it waits no longer.
+    pub(super) fn pop(&mut self) -> Option<PrefixId> {
+        if self.count == 0 {
+            return None;
+        }
+        let index = self.at_or_after(self.next).or_else(|| self.at_or_after(0))?;
+        let word = index / 64;
+        self.words[word] &= !(1 << (index % 64));
+        if self.words[word] == 0 {
+            self.summary[word / 64] &= !(1 << (word % 64));
+        }
+        self.count -= 1;
+        self.next = index + 1;
+        // It was made from such a number.
+        u32::try_from(index).ok().map(PrefixId)
+    }
+
+    /// It waits again, and is the next.
+    pub(super) fn put_back(&mut self, id: PrefixId) {
+        self.insert(id);
+        self.next = id.index();
+    }
+
+    fn at_or_after(&self, start: usize) -> Option<usize> {
+        let word = start / 64;
+        let here = self.words.get(word)? & (u64::MAX << (start % 64));
+        if here != 0 {
+            return Some(word * 64 + here.trailing_zeros() as usize);
+        }
+        let mut block = (word + 1) / 64;
+        let mut words = self.summary.get(block)? & (u64::MAX << ((word + 1) % 64));
+        while words == 0 {
+            block += 1;
+            words = *self.summary.get(block)?;
+        }
+        let word = block * 64 + words.trailing_zeros() as usize;
+        Some(word * 64 + self.words[word].trailing_zeros() as usize)
+    }
+}
+
+impl Iterator for Waiting {
+    type Item = PrefixId;
+
+    fn next(&mut self) -> Option<PrefixId> {
+        self.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::random::SplitMix64;
+
+    #[test]
+    fn every_prefix_is_taken_once_and_in_rounds() {
+        for seed in 0..200 {
+            let mut random = SplitMix64::new(seed);
+            let (mut waiting, mut model) = (Waiting::default(), BTreeSet::new());
+            let mut last = None;
+            for _ in 0..400 {
+                let id = PrefixId((random.next() % 20_000) as u32);
+                match random.next() % 3 {
+                    0 => assert_eq!(waiting.insert(id), model.insert(id), "seed {seed}"),
+                    1 => {
+                        let next = model
+                            .iter()
+                            .find(|id| last.is_none_or(|last| **id > last))
+                            .or_else(|| model.first())
+                            .copied();
+                        assert_eq!(waiting.pop(), next, "seed {seed}");
+                        if let Some(next) = next {
+                            model.remove(&next);
+                            last = Some(next);
+                        }
+                    }
+                    _ => {
+                        if let Some(next) = waiting.pop() {
+                            waiting.put_back(next);
+                            assert_eq!(waiting.pop(), Some(next), "seed {seed}");
+                            model.remove(&next);
+                            last = Some(next);
+                        }
+                    }
+                }
+                assert_eq!(waiting.is_empty(), model.is_empty());
+            }
+            let rest: BTreeSet<PrefixId> = waiting.collect();
+            assert_eq!(rest, model, "seed {seed}");
+        }
+    }
+}

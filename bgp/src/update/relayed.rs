@@ -1,0 +1,238 @@
+//! Routes of other peers into UPDATEs: octets that the codec has made once, and prefixes behind them.
+//!
+//! A route server may send each route to hundreds of peers, so what is done per message here is to copy: the attributes
+//! are kept as octets and only lengths and prefixes are written. Where a peer gets other octets than those, because it
+//! has two-octet AS numbers or because the route is reflected, the codec makes them for the message.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+
+use bytes::{BufMut, BytesMut};
+use ipnet::IpNet;
+use rustbgpd_wire::PathAttribute;
+use rustbgpd_wire::attribute::{decode_path_attributes, encode_path_attributes};
+
+use crate::Family;
+use crate::next_hop::ExtendedNextHops;
+use crate::rib::Route;
+
+/// What, besides the routes, decides over what one peer gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RelaySession {
+    /// By family.
+    pub(crate) families: [bool; 2],
+    /// By family: how many paths to a prefix are told. More than one: prefixes go with identifiers (RFC 7911).
+    pub(crate) paths: [u8; 2],
+    /// Whether the peer has four-octet AS numbers (RFC 6793).
+    pub(crate) four_octet_asn: bool,
+    pub(crate) max_message: u16,
+    pub(crate) extended_next_hops: ExtendedNextHops,
+    /// Ours, where routes are reflected (RFC 4456).
+    pub(crate) cluster: Option<Ipv4Addr>,
+}
+
+const HEADER: usize = 19;
+/// MP_REACH_NLRI with everything but prefixes, at its largest: attribute header, AFI, SAFI, next hop, reserved octet.
+const MP_REACH: usize = 4 + 2 + 1 + 1 + 16 + 1;
+/// The longest prefix with an identifier.
+const LONGEST_NLRI: usize = 4 + 1 + 16;
+/// The longest growth of CLUSTER_LIST: a header and one identifier.
+const REFLECTION: usize = 4 + 4;
+
+impl RelaySession {
+    /// Whether the peer takes this route to a prefix of this family: an UPDATE must have room for it, and the next hop be
+    /// one that the peer understands.
+    pub(crate) fn fits(&self, family: Family, route: &Route) -> bool {
+        if Family::of_address(&route.next_hop) != family && self.extended_next_hops == ExtendedNextHops::No {
+            return false;
+        }
+        // With two-octet AS numbers AS4_PATH repeats the path and AS4_AGGREGATOR the aggregator.
+        let transition = if self.four_octet_asn { 0 } else { 16 + route.octets.len() };
+        let reflection = if self.cluster.is_some() { REFLECTION } else { 0 };
+        let attributes = route.octets.len() + transition + reflection;
+        HEADER + 4 + attributes + MP_REACH + LONGEST_NLRI <= usize::from(self.max_message)
+    }
+
+    pub(crate) fn begin_withdrawal(&self, family: Family, output: &mut BytesMut) -> Withdrawal {
+        let start = begin(output);
+        let attribute = match family {
+            // In the field of their own, whose length comes first.
+            Family::Ipv4Unicast => {
+                output.put_u16(0);
+                None
+            }
+            Family::Ipv6Unicast => {
+                output.put_slice(&[0, 0, 0, 0, 0x90, 15, 0, 0]);
+                output.put_u16(family.afi() as u16);
+                output.put_u8(1);
+                Some(output.len() - 5)
+            }
+        };
+        let path_ids = self.paths[family as usize] > 1;
+        Withdrawal { start, attribute, path_ids, limit: start + usize::from(self.max_message) }
+    }
+
+    /// `None`: the codec does not write what it has read.
+    pub(crate) fn begin_announcement<'a>(
+        &self,
+        family: Family,
+        route: &'a Route,
+        output: &mut BytesMut,
+    ) -> Option<Announcement<'a>> {
+        let attributes = self.attributes(route)?;
+        let start = begin(output);
+        output.put_u16(0);
+        let in_reach = route.next_hop.is_ipv6();
+        if in_reach {
+            output.put_slice(&[0, 0, 0x90, 14, 0, 0]);
+            output.put_u16(family.afi() as u16);
+            output.put_u8(1);
+            match route.next_hop {
+                IpAddr::V4(next_hop) => {
+                    output.put_u8(4);
+                    output.put_slice(&next_hop.octets());
+                }
+                IpAddr::V6(next_hop) => {
+                    output.put_u8(16);
+                    output.put_slice(&next_hop.octets());
+                }
+            }
+            output.put_u8(0);
+        } else {
+            output.put_u16(attributes.len() as u16);
+            output.put_slice(&attributes);
+        }
+        let behind = if in_reach { attributes.len() } else { 0 };
+        let limit = start + usize::from(self.max_message) - behind;
+        let path_ids = self.paths[family as usize] > 1;
+        Some(Announcement { start, attributes, in_reach, path_ids, limit })
+    }
+
+    fn attributes<'a>(&self, route: &'a Route) -> Option<Cow<'a, [u8]>> {
+        if self.four_octet_asn && self.cluster.is_none() {
+            return Some(Cow::Borrowed(&route.octets));
+        }
+        let mut list = decode_path_attributes(&route.octets, true, &[]).ok()?;
+        if let Some(cluster) = self.cluster {
+            reflect(&mut list, cluster);
+        }
+        let mut octets = Vec::with_capacity(route.octets.len() + REFLECTION);
+        encode_path_attributes(&list, &mut octets, self.four_octet_asn, false).ok()?;
+        Some(Cow::Owned(octets))
+    }
+}
+
+/// RFC 4456 section 8: through which clusters it came. Who told it first was added when it came.
+fn reflect(list: &mut Vec<PathAttribute>, cluster: Ipv4Addr) {
+    let known = list.iter_mut().find_map(|attribute| match attribute {
+        PathAttribute::ClusterList(clusters) => Some(clusters),
+        _ => None,
+    });
+    match known {
+        Some(clusters) => clusters.insert(0, cluster),
+        None => list.push(PathAttribute::ClusterList(vec![cluster])),
+    }
+}
+
+/// An UPDATE with withdrawals, being written.
+#[derive(Debug)]
+pub(crate) struct Withdrawal {
+    start: usize,
+    /// Where the length of MP_UNREACH_NLRI stands, if there is one.
+    attribute: Option<usize>,
+    path_ids: bool,
+    limit: usize,
+}
+
+impl Withdrawal {
+    /// `false`: there is no room for it.
+    pub(crate) fn push(&mut self, output: &mut BytesMut, prefix: &IpNet, path_id: u32) -> bool {
+        // Behind classic withdrawals the length of the attributes follows.
+        let behind = if self.attribute.is_none() { 2 } else { 0 };
+        put_nlri(output, prefix, self.path_ids.then_some(path_id), self.limit - behind)
+    }
+
+    pub(crate) fn finish(self, output: &mut BytesMut) {
+        match self.attribute {
+            None => {
+                put_length(output, self.start + HEADER, output.len() - self.start - HEADER - 2);
+                output.put_u16(0);
+            }
+            Some(position) => {
+                put_length(output, position, output.len() - position - 2);
+                put_length(output, position - 4, output.len() - position + 2);
+            }
+        }
+        finish(output, self.start);
+    }
+}
+
+/// An UPDATE with announcements, being written.
+#[derive(Debug)]
+pub(crate) struct Announcement<'a> {
+    start: usize,
+    attributes: Cow<'a, [u8]>,
+    /// The prefixes stand in MP_REACH_NLRI, and the other attributes behind it (RFC 7606 section 5.1).
+    in_reach: bool,
+    path_ids: bool,
+    limit: usize,
+}
+
+impl Announcement<'_> {
+    /// `false`: there is no room for it.
+    pub(crate) fn push(&mut self, output: &mut BytesMut, prefix: &IpNet, path_id: u32) -> bool {
+        put_nlri(output, prefix, self.path_ids.then_some(path_id), self.limit)
+    }
+
+    pub(crate) fn finish(self, output: &mut BytesMut) {
+        if self.in_reach {
+            let reach = self.start + HEADER + 2 + 2 + 2;
+            put_length(output, reach, output.len() - reach - 2);
+            output.put_slice(&self.attributes);
+            put_length(output, self.start + HEADER + 2, output.len() - self.start - HEADER - 4);
+        }
+        finish(output, self.start);
+    }
+}
+
+/// The header of an UPDATE (RFC 4271 section 4.1), its length still to be written; returns where it begins.
+fn begin(output: &mut BytesMut) -> usize {
+    let start = output.len();
+    output.put_slice(&[0xff; 16]);
+    output.put_slice(&[0, 0, 2]);
+    start
+}
+
+fn finish(output: &mut BytesMut, start: usize) {
+    put_length(output, start + 16, output.len() - start);
+}
+
+fn put_length(output: &mut BytesMut, position: usize, length: usize) {
+    // No message is longer than 65535 octets: what goes into it was counted first.
+    let length = u16::try_from(length).unwrap_or(u16::MAX);
+    output[position..position + 2].copy_from_slice(&length.to_be_bytes());
+}
+
+/// One prefix (RFC 4271 section 4.3; RFC 7911 section 3), if it ends before `limit`.
+fn put_nlri(output: &mut BytesMut, prefix: &IpNet, path_id: Option<u32>, limit: usize) -> bool {
+    let octets = usize::from(prefix.prefix_len()).div_ceil(8);
+    if output.len() + path_id.map_or(0, |_| 4) + 1 + octets > limit {
+        return false;
+    }
+    // One copy and not four: this is done for every prefix and every peer.
+    let mut nlri = [0; LONGEST_NLRI];
+    let start = match path_id {
+        Some(path_id) => {
+            nlri[..4].copy_from_slice(&path_id.to_be_bytes());
+            0
+        }
+        None => 4,
+    };
+    nlri[4] = prefix.prefix_len();
+    match prefix {
+        IpNet::V4(net) => nlri[5..9].copy_from_slice(&net.network().octets()),
+        IpNet::V6(net) => nlri[5..].copy_from_slice(&net.network().octets()),
+    }
+    output.put_slice(&nlri[start..5 + octets]);
+    true
+}

@@ -1,0 +1,184 @@
+//! What an entry of `clients` means to the engine.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use roadstead_api::checked::{self, RouteServer, RouteServerClient, TransportMode};
+use roadstead_bgp::{
+    AddPath, Asn, AsnRanges, Connect, DynamicPeers, Family, ImportPolicy, MaxPrefixes, Password, PeerAsn, PeerConfig,
+    PeerKey, PrefixRule, Relay, Ttl,
+};
+
+/// Where a client is dialled.
+const BGP_PORT: u16 = 179;
+
+/// An entry as the engine takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// Everybody inside a prefix, when they dial.
+    Range(Box<DynamicPeers>),
+    /// One machine, which is dialled too.
+    Machine(Box<PeerConfig>),
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(range) => {
+                write!(
+                    f,
+                    "up to {} sessions from {}, ASN {}",
+                    range.max_sessions, range.prefix, range.template.peer_asn
+                )
+            }
+            Self::Machine(config) => write!(f, "a session with {}, ASN {}", config.transport.remote, config.peer_asn),
+        }
+    }
+}
+
+/// Why nobody can be let in by an entry that is in order.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("cannot read its password file {}: {source}", path.display())]
+    PasswordFile { path: PathBuf, source: std::io::Error },
+    #[error("its password file {} is empty", path.display())]
+    NoPassword { path: PathBuf },
+    #[error(transparent)]
+    Config(#[from] roadstead_bgp::ConfigError),
+}
+
+/// Every entry by the name that its sessions are called after. Relative password files are below `directory`.
+pub(super) fn of(server: &RouteServer, directory: &Path) -> BTreeMap<PeerKey, Result<Client, Refusal>> {
+    server.clients.iter().map(|entry| (PeerKey::from(entry.name.as_str()), client(server, entry, directory))).collect()
+}
+
+fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> Result<Client, Refusal> {
+    let ranges = entry.asns.iter().map(|range| Asn(*range.start())..=Asn(*range.end()));
+    let peer_asn = match server.reflector {
+        Some(_) => PeerAsn::Internal,
+        None => PeerAsn::Within(AsnRanges(ranges.collect())),
+    };
+    let remote = SocketAddr::new(entry.prefix.addr(), BGP_PORT);
+    let mut config = PeerConfig::new(Asn(server.asn), peer_asn, server.router_id, remote);
+    config.relay = match server.reflector {
+        Some(cluster) => Relay::ReflectorClient { cluster },
+        None => Relay::RouteServerClient,
+    };
+    config.import = everything(entry.max_prefixes);
+    config.add_path = AddPath { send: entry.max_paths, ..AddPath::default() };
+    config.families = entry.families.iter().copied().map(family).collect();
+    config.hold_time = entry.hold_time;
+    config.keepalive = entry.keepalive;
+    config.connect_retry = entry.connect_retry;
+    config.transport.password = entry.password_file.as_ref().map(|path| password(&directory.join(path))).transpose()?;
+    config.transport.ttl = match entry.ttl {
+        checked::Ttl::Default => Ttl::Default,
+        checked::Ttl::Multihop(ttl) => Ttl::Multihop(ttl),
+        checked::Ttl::Security { hops } => Ttl::Security { hops },
+    };
+    config.connect = match entry.mode {
+        TransportMode::Dial => Connect::Dial,
+        TransportMode::Both => Connect::Both,
+        TransportMode::Passive => Connect::Passive,
+    };
+    if config.connect.dials() {
+        config.check()?;
+        return Ok(Client::Machine(Box::new(config)));
+    }
+    let range = DynamicPeers { prefix: entry.prefix, max_sessions: entry.max_sessions, template: config };
+    range.check()?;
+    Ok(Client::Range(Box::new(range)))
+}
+
+/// The entry itself is the policy that RFC 8212 asks for: who may be a client may tell every prefix that a router takes.
+fn everything(max_prefixes: Option<u32>) -> ImportPolicy {
+    let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    let rule = |prefix: IpNet| PrefixRule { prefix, ge: Some(0), le: Some(prefix.max_prefix_len()) };
+    let max_prefixes = max_prefixes.map(MaxPrefixes::new);
+    ImportPolicy { accept: all.map(rule).into(), max_prefixes, ..ImportPolicy::default() }
+}
+
+fn family(family: checked::Family) -> Family {
+    match family {
+        checked::Family::Ipv4Unicast => Family::Ipv4Unicast,
+        checked::Family::Ipv6Unicast => Family::Ipv6Unicast,
+    }
+}
+
+fn password(path: &Path) -> Result<Password, Refusal> {
+    let path = path.to_owned();
+    match fs::read_to_string(&path) {
+        Err(source) => Err(Refusal::PasswordFile { path, source }),
+        Ok(text) => match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(Refusal::NoPassword { path }),
+            password => Ok(Password::new(password)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roadstead_api::kinds;
+
+    fn server(spec: &str) -> RouteServer {
+        let raw = kinds::RouteServer::new("default", serde_json::from_str(spec).unwrap());
+        RouteServer::check(&raw).unwrap()
+    }
+
+    /// The one entry of a route server in AS 64999.
+    fn entry(more: &str) -> Result<Client, Refusal> {
+        let server = server(&format!(
+            r#"{{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],
+                "clients":[{{"name":"a","prefix":"10.77.0.9/32","asnRanges":[{{"from":64600,"to":64999}}]{more}}}]}}"#
+        ));
+        of(&server, Path::new("/nowhere")).remove(&"a".into()).unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_a_range_of_clients_that_may_tell_everything() {
+        let Client::Range(range) = entry(r#","maxPrefixes":7,"maxSessions":3,"maxPaths":4"#).unwrap() else {
+            panic!("not a range")
+        };
+        assert_eq!(
+            (range.max_sessions, range.template.import.max_prefixes.map(|max| max.limit), range.template.add_path.send),
+            (3, Some(7), 4)
+        );
+        assert_eq!(range.template.relay, Relay::RouteServerClient);
+        assert_eq!(range.template.peer_asn.to_string(), "64600-64998");
+        let accepts =
+            |prefix: &str| range.template.import.accept.iter().any(|rule| rule.matches(&prefix.parse().unwrap()));
+        assert!(accepts("0.0.0.0/0") && accepts("203.0.113.7/32") && accepts("2001:db8::/32") && accepts("::/0"));
+    }
+
+    #[test]
+    fn one_machine_can_be_dialled() {
+        let Client::Machine(config) = entry(r#","passive":false"#).unwrap() else { panic!("not a machine") };
+        assert_eq!((config.connect, config.transport.remote.to_string().as_str()), (Connect::Both, "10.77.0.9:179"));
+    }
+
+    #[test]
+    fn a_reflector_has_clients_in_its_own_asn() {
+        let server = server(
+            r#"{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],"reflector":true,"clusterID":"10.0.0.9",
+                "clients":[{"name":"a","prefix":"10.77.0.0/16"}]}"#,
+        );
+        let Ok(Client::Range(range)) = of(&server, Path::new("")).remove(&"a".into()).unwrap() else {
+            panic!("not a range")
+        };
+        assert_eq!(range.template.relay, Relay::ReflectorClient { cluster: "10.0.0.9".parse().unwrap() });
+        assert!(range.template.is_internal());
+    }
+
+    #[test]
+    fn without_its_password_nobody_is_let_in() {
+        let refusal = entry(r#","passwordFile":"secret""#).unwrap_err().to_string();
+        assert!(refusal.starts_with("cannot read its password file /nowhere/secret: "), "{refusal}");
+        let refusal = entry(r#","passwordFile":"/dev/null""#).unwrap_err().to_string();
+        assert_eq!(refusal, "its password file /dev/null is empty");
+    }
+}

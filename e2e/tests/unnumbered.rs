@@ -1,0 +1,216 @@
+//! Sessions without addresses: the router is whoever is on the link, and everything between the two is link-local.
+//!
+//! FRR takes the source of a router advertisement for its neighbour's address and sends such itself as soon as a neighbour
+//! is configured by interface; zebra does that, so it must run. It wants no router lifetime in them: ours is zero.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use roadstead_e2e::network::{Fabric, Namespace};
+use roadstead_e2e::product::{self, Manifests};
+use roadstead_e2e::routers::{Frr, Neighbor, Router, RouterConfig};
+use roadstead_e2e::{Process, Scene, scene};
+
+/// Link-local addresses become usable after a second or two, and an advertisement may take ten.
+const SESSION: Duration = Duration::from_secs(60);
+const CHANGE: Duration = Duration::from_secs(20);
+
+const NODE_ASN: u32 = 64500;
+const METRICS: &str = "127.0.0.1:9473";
+const V4_PREFIX: &str = "203.0.113.10/32";
+const V6_PREFIX: &str = "2001:db8:100::10/128";
+
+/// A Service with an address of either family, and an endpoint here.
+const SERVICE: &str = r#"
+apiVersion: v1
+kind: Node
+metadata: {name: node-1}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: AddressPool
+metadata: {name: public}
+spec: {addresses: [203.0.113.10-203.0.113.20, "2001:db8:100::10-2001:db8:100::20"]}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: Advertisement
+metadata: {name: all}
+spec: {from: [{loadBalancers: {}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: RequireDualStack
+  ipFamilies: [IPv4, IPv6]
+  ports: [{port: 80, protocol: TCP}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.88.1.5], nodeName: node-1}]
+ports: [{port: 8080, protocol: TCP}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+endpoints: [{addresses: ["fd00:88::5"], nodeName: node-1}]
+ports: [{port: 8080, protocol: TCP}]
+"#;
+
+fn peer(interface: &str, mode: &str) -> String {
+    format!(
+        "apiVersion: roadstead.dev/v1alpha1
+kind: BGPPeer
+metadata: {{name: behind-{interface}}}
+spec:
+  localASN: {NODE_ASN}
+  peerType: External
+  interface: {interface}
+  routerID: 10.99.0.11
+  {mode}: true
+  timers: {{holdSeconds: 9, keepaliveSeconds: 3, connectRetrySeconds: 1}}
+  import: {{accept: [{{prefix: 198.51.100.0/24}}, {{prefix: \"2001:db8:51::/48\"}}]}}
+"
+    )
+}
+
+fn router(scene: &Scene, machine: &Namespace, asn: u32) -> Result<Frr> {
+    let config =
+        RouterConfig { asn, router_id: "10.99.0.1", neighbors: vec![Neighbor::behind("eth0", NODE_ASN)], routes: &[] };
+    Frr::start_with_kernel(scene, machine, &config)
+}
+
+/// The one link-local address of an interface.
+fn set_link_local(machine: &Namespace, interface: &str, address: &str) -> Result<()> {
+    machine.ip(&format!("address flush dev {interface} scope link"))?;
+    machine.ip(&format!("address add {address}/64 dev {interface} nodad")).map(drop)
+}
+
+/// The next hops in the kernel's table, `via inet6 fe80::…`: IPv4 packets to an IPv6 neighbour.
+fn kernel_route(machine: &Namespace, prefix: &str) -> Result<String> {
+    let family = if prefix.contains(':') { "-6" } else { "-4" };
+    machine.ip(&format!("{family} route show {}", prefix.trim_end_matches("/32")))
+}
+
+/// `roadstead run` with its sessions shown.
+fn run(scene: &Scene, node: &Namespace, manifests: &Manifests) -> Result<Process> {
+    let mut command = product::command("roadstead", Some(node))?;
+    command.arg("run").arg("--manifests").arg(manifests.path()).args(["--node", "node-1"]);
+    command.arg("--state").arg(scene.subdirectory("state")?).args(["--metrics-address", METRICS]);
+    Process::start(scene, "roadstead", &command)
+}
+
+/// Fails, saying what it saw, unless so many routes were accepted from a peer.
+fn ensure_accepted(node: &Namespace, peer: &str, count: u32) -> Result<()> {
+    let metrics = node.run("curl", &format!("-s --max-time 5 http://{METRICS}/metrics"))?;
+    let wanted = format!("roadstead_speaker_prefixes_accepted{{peer=\"{peer}\"}} {count}");
+    ensure!(metrics.lines().any(|line| line == wanted), "no {wanted} in {metrics}");
+    Ok(())
+}
+
+fn ensure_up(frr: &Frr) -> Result<()> {
+    let state = frr.session_behind("eth0")?;
+    ensure!(state == "Established", "FRR says {state}");
+    Ok(())
+}
+
+/// FRR dials as soon as it knows us, and so do we: each must do alone.
+#[test]
+fn frr_by_interface_both_dial() -> Result<()> {
+    frr_by_interface("listen")
+}
+
+#[test]
+fn frr_by_interface_and_dials() -> Result<()> {
+    frr_by_interface("passive")
+}
+
+#[test]
+fn frr_by_interface_and_we_dial() -> Result<()> {
+    frr_by_interface("# nobody listens here: passive")
+}
+
+fn frr_by_interface(mode: &str) -> Result<()> {
+    scene(&format!("a session with FRR by interface, without any address ({mode})"), |scene| {
+        let fabric = Fabric::new(scene, "switch")?;
+        let machine = fabric.machine(scene, "router", &[])?;
+        let node = fabric.machine(scene, "node", &[])?;
+        let frr = router(scene, &machine, 64512)?;
+        let manifests =
+            Manifests::with(scene, "manifests", &[("service.yaml", SERVICE), ("peer.yaml", &peer("eth0", mode))])?;
+        let mut ours = run(scene, &node, &manifests)?;
+        ours.wait_until("the session", SESSION, || ensure_up(&frr))?;
+        scene.step("session is up");
+        for prefix in [V4_PREFIX, V6_PREFIX] {
+            ours.wait_until(prefix, CHANGE, || {
+                let path = frr.paths(prefix)?.into_iter().next().with_context(|| format!("no path to {prefix}"))?;
+                ensure!(path.next_hop.to_string().starts_with("fe80:"), "{prefix} by {}", path.next_hop);
+                let route = kernel_route(&machine, prefix)?;
+                ensure!(route.contains("fe80:") && route.contains("dev eth0"), "{prefix} in the kernel: {route:?}");
+                Ok(())
+            })?;
+        }
+        scene.step("both families learned, and in the router's kernel");
+        for prefix in ["198.51.100.0/24", "2001:db8:51::/48"] {
+            frr.announce(64512, prefix)?;
+        }
+        ours.wait_until("the router's routes", CHANGE, || ensure_accepted(&node, "behind-eth0", 2))?;
+        scene.step("and its routes are accepted");
+        let status = ours.terminate(product::GRACE)?;
+        ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
+        Ok(())
+    })
+}
+
+/// Row 35 of the list of classic bugs: the same address on two links is two routers.
+#[test]
+fn two_routers_of_one_address() -> Result<()> {
+    scene("fe80::1 on two links, FRR on both", |scene| {
+        let node = Namespace::new(scene, "node")?;
+        let mut routers = Vec::new();
+        for (index, interface) in ["eth0", "eth1"].into_iter().enumerate() {
+            let fabric = Fabric::new(scene, &format!("switch{index}"))?;
+            let machine = fabric.machine(scene, &format!("router{index}"), &[])?;
+            fabric.plug(&node, interface, &[])?;
+            set_link_local(&machine, "eth0", "fe80::1")?;
+            set_link_local(&node, interface, "fe80::2")?;
+            routers.push(router(scene, &machine, if index == 0 { 64512 } else { 64513 })?);
+        }
+        let (first, second) = (peer("eth0", "listen"), peer("eth1", "listen"));
+        let files = [("service.yaml", SERVICE), ("first.yaml", first.as_str()), ("second.yaml", second.as_str())];
+        let manifests = Manifests::with(scene, "manifests", &files)?;
+        let mut ours = run(scene, &node, &manifests)?;
+        for (frr, asn, interface) in [(&routers[0], 64512, "eth0"), (&routers[1], 64513, "eth1")] {
+            ours.wait_until(interface, SESSION, || ensure_up(frr))?;
+            for prefix in [V4_PREFIX, V6_PREFIX] {
+                ours.wait_until(prefix, CHANGE, || frr.ensure_next_hops(prefix, &["fe80::2"]))?;
+            }
+            frr.announce(asn, "198.51.100.0/24")?;
+            ours.wait_until("its route", CHANGE, || ensure_accepted(&node, &format!("behind-{interface}"), 1))?;
+        }
+        scene.step("both sessions are up, each with its own router");
+        routers.iter().try_for_each(ensure_up)
+    })
+}
+
+/// Without CAP_NET_RAW nothing can be said or heard of addresses on the link, and that is said.
+#[test]
+fn without_the_capability_it_says_so() -> Result<()> {
+    scene("unnumbered without CAP_NET_RAW", |scene| {
+        let fabric = Fabric::new(scene, "switch")?;
+        let node = fabric.machine(scene, "node", &[])?;
+        let manifests =
+            Manifests::with(scene, "manifests", &[("service.yaml", SERVICE), ("peer.yaml", &peer("eth0", "listen"))])?;
+        let mut command = node.command("setpriv");
+        command.args(["--bounding-set=-net_raw", "--inh-caps=-net_raw"]).arg(product::binary("roadstead")?);
+        command.arg("run").arg("--manifests").arg(manifests.path()).args(["--node", "node-1"]);
+        command.arg("--state").arg(scene.subdirectory("state")?);
+        let mut ours = Process::start(scene, "roadstead", &command)?;
+        let line = ours.wait_for_log("without CAP_NET_RAW on eth0", SESSION)?;
+        scene.step(&format!("we say: {line}"));
+        ours.wait_for_log("cannot connect: cannot send and receive router advertisements", SESSION).map(drop)
+    })
+}
