@@ -40,6 +40,8 @@ pub fn rehearse(objects: &[Object]) -> Rehearsal {
             | Object::RouteServer(_)
             | Object::NodeReport(_)
             | Object::EndpointSlice(_)
+            | Object::Pod(_)
+            | Object::PodPool(_)
             | Object::Secret(_) => continue,
         };
         plan.handle_event(now, event);

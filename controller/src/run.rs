@@ -209,7 +209,12 @@ impl Desk {
                     }
                     Kind::Advertisement => return self.conditions.delete_advertisement(&key.name),
                     Kind::NodeReport => return self.conditions.delete_report(&key.name),
-                    Kind::ClusterNetwork | Kind::RouteServer | Kind::EndpointSlice | Kind::Secret => return,
+                    Kind::ClusterNetwork
+                    | Kind::RouteServer
+                    | Kind::EndpointSlice
+                    | Kind::Pod
+                    | Kind::PodPool
+                    | Kind::Secret => return,
                 };
                 self.plan.handle_event(now, event);
             }
@@ -243,7 +248,12 @@ impl Desk {
             },
             Object::Advertisement(raw) => return self.conditions.apply_advertisement(raw),
             Object::NodeReport(raw) => return self.conditions.apply_report(now, raw),
-            Object::ClusterNetwork(_) | Object::RouteServer(_) | Object::EndpointSlice(_) | Object::Secret(_) => return,
+            Object::ClusterNetwork(_)
+            | Object::RouteServer(_)
+            | Object::EndpointSlice(_)
+            | Object::Pod(_)
+            | Object::PodPool(_)
+            | Object::Secret(_) => return,
         };
         self.plan.handle_event(now, event);
     }

@@ -182,7 +182,11 @@ impl Picture {
             Object::Service(service) => self.intent.set_service(ServiceKey::from(&*service), service_view(&service)),
             Object::EndpointSlice(slice) => self.set_slice(&slice),
             // Not watched.
-            Object::Namespace(_) | Object::NodeReport(_) | Object::RouteServer(_) => {}
+            Object::Namespace(_)
+            | Object::NodeReport(_)
+            | Object::Pod(_)
+            | Object::PodPool(_)
+            | Object::RouteServer(_) => {}
         }
         Ok(())
     }
@@ -216,7 +220,7 @@ impl Picture {
                     self.intent.set_slice(service, &name, None);
                 }
             }
-            Kind::Namespace | Kind::NodeReport | Kind::RouteServer => {}
+            Kind::Namespace | Kind::NodeReport | Kind::Pod | Kind::PodPool | Kind::RouteServer => {}
         }
     }
 

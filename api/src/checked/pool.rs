@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{AddressRange, Findings, Invalid, ObjectRef, Selector};
-use crate::kinds::{AddressPool, RangeText, Sharing};
+use super::{AddressRange, AddressSet, Findings, Invalid, ObjectRef, Selector};
+use crate::kinds::{AddressPool, LabelSelector, ObjectName, RangeText, Sharing};
 
 /// An `AddressPool` whose fields were checked. Whether it overlaps another is for the plan to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,27 @@ pub enum NamespaceChoice {
     },
 }
 
+impl NamespaceChoice {
+    /// Checks the two fields that every pool has for it.
+    pub(super) fn check(names: &[ObjectName], selector: Option<&LabelSelector>, findings: &mut Findings) -> Self {
+        let selector = Selector::check_option(selector, "spec.namespaceSelector", findings);
+        if names.is_empty() && selector.is_none() {
+            return Self::All;
+        }
+        Self::Some { names: names.iter().map(|name| name.0.clone()).collect(), selector }
+    }
+
+    /// Whether a namespace with these labels is served.
+    pub fn takes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some { names, selector } => {
+                names.contains(namespace) || selector.as_ref().is_some_and(|selector| selector.matches(labels))
+            }
+        }
+    }
+}
+
 impl Pool {
     /// Checks an object.
     pub fn check(raw: &AddressPool) -> Result<Self, Vec<Invalid>> {
@@ -65,23 +86,11 @@ impl Pool {
         }
         let addresses = ranges("spec.addresses", &spec.addresses, &mut findings);
         let exclude = ranges("spec.exclude", &spec.exclude, &mut findings);
-        if spec.priority.is_some_and(|priority| priority < 0) {
-            findings.refuse("spec.priority", spec.priority.unwrap_or_default(), "must be from 0 to 2147483647");
-        }
-        let namespace_selector =
-            Selector::check_option(spec.namespace_selector.as_ref(), "spec.namespaceSelector", &mut findings);
-        let namespaces = if spec.namespaces.is_empty() && namespace_selector.is_none() {
-            NamespaceChoice::All
-        } else {
-            let names = spec.namespaces.iter().map(|name| name.0.clone()).collect();
-            NamespaceChoice::Some { names, selector: namespace_selector }
-        };
+        let priority = priority(spec.priority, &mut findings);
+        let namespaces = NamespaceChoice::check(&spec.namespaces, spec.namespace_selector.as_ref(), &mut findings);
         let service_selector =
             Selector::check_option(spec.service_selector.as_ref(), "spec.serviceSelector", &mut findings);
-        let delay = u64::try_from(spec.reuse_delay_seconds).ok().filter(|seconds| *seconds <= 2_592_000);
-        if delay.is_none() {
-            findings.refuse("spec.reuseDelaySeconds", spec.reuse_delay_seconds, "must be from 0 to 2592000 (30 days)");
-        }
+        let reuse_delay = reuse_delay(spec.reuse_delay_seconds, &mut findings);
         let pool = Self {
             name,
             labels: raw.metadata.labels.clone().unwrap_or_default(),
@@ -91,12 +100,12 @@ impl Pool {
             exclude,
             auto_assign: spec.auto_assign,
             avoid_buggy_ips: spec.avoid_buggy_ips,
-            priority: spec.priority,
+            priority,
             namespaces,
             service_selector,
             sharing: spec.sharing,
             reclaim: spec.reclaim,
-            reuse_delay: Duration::from_secs(delay.unwrap_or_default()),
+            reuse_delay,
         };
         findings.conclude(Some(pool))
     }
@@ -109,12 +118,16 @@ impl Pool {
 
     /// Whether Services of a namespace with these labels are served.
     pub fn takes_namespace(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        match &self.namespaces {
-            NamespaceChoice::All => true,
-            NamespaceChoice::Some { names, selector } => {
-                names.contains(namespace) || selector.as_ref().is_some_and(|selector| selector.matches(labels))
-            }
+        self.namespaces.takes(namespace, labels)
+    }
+
+    /// All addresses that this pool hands out, but for those that `avoidBuggyIPs` leaves out.
+    pub fn usable(&self) -> AddressSet {
+        let mut usable: AddressSet = self.addresses.iter().copied().collect();
+        for range in &self.exclude {
+            usable.remove(*range);
         }
+        usable
     }
 
     /// Whether a Service with these labels is served.
@@ -137,9 +150,26 @@ fn in_any(ranges: &[AddressRange], address: IpAddr) -> bool {
     ranges.iter().any(|range| range.contains(address))
 }
 
-fn ranges(field: &str, texts: &[RangeText], findings: &mut Findings) -> Vec<AddressRange> {
+pub(super) fn ranges(field: &str, texts: &[RangeText], findings: &mut Findings) -> Vec<AddressRange> {
     let parse = |(index, text): (usize, &RangeText)| {
         findings.take(format!("{field}[{index}]"), text, text.0.parse::<AddressRange>())
     };
     texts.iter().enumerate().filter_map(parse).collect()
+}
+
+/// `spec.priority` of every pool.
+pub(super) fn priority(given: Option<i32>, findings: &mut Findings) -> Option<i32> {
+    if let Some(given) = given.filter(|given| *given < 0) {
+        findings.refuse("spec.priority", given, "must be from 0 to 2147483647");
+    }
+    given
+}
+
+/// `spec.reuseDelaySeconds` of every pool.
+pub(super) fn reuse_delay(given: i64, findings: &mut Findings) -> Duration {
+    let delay = u64::try_from(given).ok().filter(|seconds| *seconds <= 2_592_000);
+    if delay.is_none() {
+        findings.refuse("spec.reuseDelaySeconds", given, "must be from 0 to 2592000 (30 days)");
+    }
+    Duration::from_secs(delay.unwrap_or_default())
 }

@@ -15,6 +15,7 @@ mod bgp_peer;
 mod cluster_network;
 mod condition;
 mod node_report;
+mod pod_pool;
 mod route_server;
 mod selector;
 mod text;
@@ -29,6 +30,7 @@ pub use bgp_peer::*;
 pub use cluster_network::*;
 pub use condition::*;
 pub use node_report::*;
+pub use pod_pool::*;
 pub use route_server::*;
 pub use selector::*;
 pub use text::*;
@@ -42,6 +44,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         BgpPeer::crd(),
         ClusterNetwork::crd(),
         NodeReport::crd(),
+        PodPool::crd(),
         RouteServer::crd(),
     ]
 }

@@ -53,6 +53,33 @@ pub struct NodeReportStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["peer"]))]
     pub sessions: Vec<SessionReport>,
+    /// The pods that have addresses of ours. Not given: the speaker hands none out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodsReport>,
+}
+
+/// The pods of a node that have addresses of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodsReport {
+    /// Interfaces that have at least one address.
+    pub attachments: i64,
+    /// What the node handed out by itself, by pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub pools: Vec<PodPoolReport>,
+}
+
+/// What a node handed out of one pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodPoolReport {
+    /// The PodPool's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Addresses in use that have no AddressClaim, because no other node may hand them out. An address that has one is counted by its
+    /// claim, so that the sum of both counts each once.
+    pub allocated: i64,
 }
 
 /// One session of a node.

@@ -97,6 +97,13 @@ text!(
     "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')" => "must be the name of an object: lower-case letters, digits, - and .",
 );
 
+text!(
+    /// The namespace and name of a NetworkAttachmentDefinition.
+    NetworkName, max 317,
+    "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')" =>
+        "must be the namespace and name of a NetworkAttachmentDefinition, like kube-system/macvlan-ens5",
+);
+
 /// An AS number as the user gave it (RFC 6793; RFC 7607 forbids 0, and 23456 is AS_TRANS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]

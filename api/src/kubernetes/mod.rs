@@ -6,12 +6,14 @@
 mod endpoint_slice;
 mod namespace;
 mod node;
+mod pod;
 mod secret;
 mod service;
 
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointSlice};
 pub use namespace::Namespace;
 pub use node::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus};
+pub use pod::{Pod, PodSpec, PodStatus};
 pub use secret::Secret;
 pub use service::{Ingress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus};
 

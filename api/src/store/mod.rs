@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 use crate::checked::{ObjectRef, ServiceKey};
-use crate::kinds::{AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, NodeReport};
+use crate::kinds::{AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, NodeReport, PodPoolStatus};
 
 pub use directory::{DirectoryStore, OpenError, Place, Problem};
 pub use kubernetes::{ConnectError, KubernetesStore, LOG_DIRECTIVES};
@@ -41,22 +41,29 @@ pub struct Watch {
     pub namespace: Option<String>,
     /// Only the object of this name.
     pub name: Option<String>,
+    /// Only pods that were given to this node.
+    pub node: Option<String>,
 }
 
 impl Watch {
     /// Every object of a kind.
     pub fn all(kind: Kind) -> Self {
-        Self { kind, namespace: None, name: None }
+        Self { kind, namespace: None, name: None, node: None }
     }
 
     /// Every object of a kind in one namespace.
     pub fn namespace(kind: Kind, namespace: &str) -> Self {
-        Self { kind, namespace: Some(namespace.to_owned()), name: None }
+        Self { namespace: Some(namespace.to_owned()), ..Self::all(kind) }
     }
 
     /// One cluster-scoped object.
     pub fn one(kind: Kind, name: &str) -> Self {
-        Self { kind, namespace: None, name: Some(name.to_owned()) }
+        Self { name: Some(name.to_owned()), ..Self::all(kind) }
+    }
+
+    /// The pods of one node; one that is moved to another is told as gone.
+    pub fn pods_of_node(node: &str) -> Self {
+        Self { node: Some(node.to_owned()), ..Self::all(Kind::Pod) }
     }
 }
 
@@ -138,6 +145,8 @@ pub enum Status {
     BgpPeer(BgpPeerStatus),
     /// Of an Advertisement.
     Advertisement(AdvertisementStatus),
+    /// Of a PodPool.
+    PodPool(PodPoolStatus),
 }
 
 /// Runs one method of whichever home the store has.

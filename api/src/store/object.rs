@@ -8,8 +8,10 @@ use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use crate::checked::ObjectRef;
-use crate::kinds::{AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, RouteServer};
-use crate::kubernetes::{EndpointSlice, Namespace, Node, Secret, Service};
+use crate::kinds::{
+    AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, PodPool, RouteServer,
+};
+use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service};
 
 /// Declares every kind that a store can watch, once.
 macro_rules! kinds {
@@ -117,10 +119,12 @@ kinds! {
     ClusterNetwork(ClusterNetwork), "ClusterNetwork", namespaced: false;
     RouteServer(RouteServer), "RouteServer", namespaced: false;
     NodeReport(NodeReport), "NodeReport", namespaced: false;
+    PodPool(PodPool), "PodPool", namespaced: false;
     Service(Service), "Service", namespaced: true;
     EndpointSlice(EndpointSlice), "EndpointSlice", namespaced: true;
     Node(Node), "Node", namespaced: false;
     Namespace(Namespace), "Namespace", namespaced: false;
+    Pod(Pod), "Pod", namespaced: true;
     Secret(Secret), "Secret", namespaced: true;
 }
 

@@ -39,6 +39,7 @@ fn keep_status(object: &mut Object, earlier: &Object) {
         (Object::Advertisement(now), Object::Advertisement(earlier)) => {
             Arc::make_mut(now).status.clone_from(&earlier.status);
         }
+        (Object::PodPool(now), Object::PodPool(earlier)) => Arc::make_mut(now).status.clone_from(&earlier.status),
         (Object::Service(now), Object::Service(earlier)) => Arc::make_mut(now).status.clone_from(&earlier.status),
         _ => {}
     }
@@ -51,6 +52,7 @@ fn same_spec(now: &Object, earlier: &Object) -> bool {
         (Object::Advertisement(now), Object::Advertisement(earlier)) => now.spec == earlier.spec,
         (Object::ClusterNetwork(now), Object::ClusterNetwork(earlier)) => now.spec == earlier.spec,
         (Object::RouteServer(now), Object::RouteServer(earlier)) => now.spec == earlier.spec,
+        (Object::PodPool(now), Object::PodPool(earlier)) => now.spec == earlier.spec,
         _ => true,
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::documents::{Document, split};
 use super::fields::{allowed_beside, decode, drop_server_set, shown};
 use super::problem::{Fault, Place};
-use crate::checked::{Advertisement, Invalid, LoadBalancer, Network, Peer, Pool, RouteServer};
+use crate::checked::{Advertisement, Invalid, LoadBalancer, Network, Peer, PodPool, Pool, RouteServer};
 use crate::kinds::crds;
 use crate::kubernetes::{Service, ServiceStatus};
 use crate::store::{Kind, Object, ObjectKey};
@@ -100,9 +100,10 @@ fn broken(key: Option<ObjectKey>, faults: Vec<Fault>) -> Outcome {
 
 const GROUP: &str = "roadstead.dev";
 /// Those of our kinds that people write.
-const OURS: &[Kind] = &[Kind::AddressPool, Kind::Advertisement, Kind::BgpPeer, Kind::ClusterNetwork, Kind::RouteServer];
+const OURS: &[Kind] =
+    &[Kind::AddressPool, Kind::Advertisement, Kind::BgpPeer, Kind::ClusterNetwork, Kind::PodPool, Kind::RouteServer];
 /// Those of Kubernetes' kinds that we read.
-const THEIRS: &[Kind] = &[Kind::EndpointSlice, Kind::Namespace, Kind::Node, Kind::Secret, Kind::Service];
+const THEIRS: &[Kind] = &[Kind::EndpointSlice, Kind::Namespace, Kind::Node, Kind::Pod, Kind::Secret, Kind::Service];
 
 fn read_object(value: &Value) -> Outcome {
     let Some(object) = value.as_object() else {
@@ -202,6 +203,7 @@ fn decode_kind(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
         Kind::EndpointSlice => theirs::<discovery::EndpointSlice>(kind, value)?,
         Kind::Node => theirs::<core::Node>(kind, value)?,
         Kind::Namespace => theirs::<core::Namespace>(kind, value)?,
+        Kind::Pod => theirs::<core::Pod>(kind, value)?,
         Kind::Secret => theirs::<core::Secret>(kind, value)
             .map_err(|faults| faults.into_iter().map(without_value).collect::<Vec<_>>())?,
         _ => ours(kind, value)?,
@@ -234,8 +236,9 @@ fn ours(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
         Kind::Advertisement => decode(&value).map(|object: crate::kinds::Advertisement| object.into()),
         Kind::ClusterNetwork => decode(&value).map(|object: crate::kinds::ClusterNetwork| object.into()),
         Kind::RouteServer => decode(&value).map(|object: crate::kinds::RouteServer| object.into()),
+        Kind::PodPool => decode(&value).map(|object: crate::kinds::PodPool| object.into()),
         Kind::AddressClaim | Kind::NodeReport => Err(vec![Fault::whole("is written by Roadstead alone")]),
-        Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Namespace | Kind::Secret => {
+        Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Namespace | Kind::Pod | Kind::Secret => {
             Err(vec![Fault::whole("is not a kind of ours")])
         }
     };
@@ -265,7 +268,7 @@ fn without_value(fault: Fault) -> Fault {
 }
 
 /// An object without what its manifest does not decide: what the API server sets, and status, as `kubectl apply` leaves it out. A
-/// Node's status stays: here nobody else says which addresses it has.
+/// Node's status stays, and a Pod's: here nobody else says which addresses it has, or whether it still runs.
 pub(super) fn as_written(mut object: Object) -> Object {
     drop_server_set(object.metadata_mut());
     match object {
@@ -280,6 +283,10 @@ pub(super) fn as_written(mut object: Object) -> Object {
         Object::Advertisement(mut advertisement) => {
             Arc::make_mut(&mut advertisement).status = None;
             Object::Advertisement(advertisement)
+        }
+        Object::PodPool(mut pool) => {
+            Arc::make_mut(&mut pool).status = None;
+            Object::PodPool(pool)
         }
         Object::Service(mut service) => {
             let completed = Arc::make_mut(&mut service);
@@ -328,6 +335,7 @@ fn check(object: &Object) -> Result<(), Vec<Invalid>> {
         Object::Advertisement(advertisement) => Advertisement::check(advertisement).map(drop),
         Object::ClusterNetwork(network) => Network::check(network).map(drop),
         Object::RouteServer(server) => RouteServer::check(server).map(drop),
+        Object::PodPool(pool) => PodPool::check(pool).map(drop),
         Object::Service(service) => check_service(service),
         _ => Ok(()),
     }

@@ -194,6 +194,7 @@ impl DirectoryStore {
             Status::AddressPool(_) => "AddressPool",
             Status::BgpPeer(_) => "BGPPeer",
             Status::Advertisement(_) => "Advertisement",
+            Status::PodPool(_) => "PodPool",
         };
         let (object, name, status) = (ObjectRef::cluster(kind, name), name.to_owned(), status.clone());
         self.write(object, move |writer, view| writer.write_status(&name, &status, view)).await

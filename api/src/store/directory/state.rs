@@ -4,7 +4,7 @@
 //! `addressclaims/203.0.113.7.yaml` is a claim. Files are written beside their place, synced and moved there, so that a crash leaves
 //! the old file or the new one. A claim is moved by a hard link, which fails where the name is taken: the file system makes an
 //! address unique as the API server would. Secrets, and what is as good as new after a restart (EndpointSlices, Nodes,
-//! Namespaces), are not kept.
+//! Namespaces), are not kept; Pods are, because their addresses are kept by UID.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -25,6 +25,8 @@ pub(super) const KEPT: &[Kind] = &[
     Kind::ClusterNetwork,
     Kind::RouteServer,
     Kind::NodeReport,
+    Kind::PodPool,
+    Kind::Pod,
     Kind::Service,
 ];
 

@@ -475,7 +475,7 @@ async fn watches_see_manifests_and_writes() {
     let scratch = Scratch::new();
     scratch.put("a.yaml", &format!("{POOL}---\n{}", service("front", "80")));
     let store = Store::Directory(DirectoryStore::open(scratch.manifests(), scratch.state()).unwrap());
-    let elsewhere = Watch { kind: Kind::Service, namespace: Some("elsewhere".into()), name: None };
+    let elsewhere = Watch::namespace(Kind::Service, "elsewhere");
     let watches = vec![
         Watch::all(Kind::AddressClaim),
         Watch::all(Kind::Service),

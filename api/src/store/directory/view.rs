@@ -32,6 +32,12 @@ struct Subscriber {
     wake: Notify,
 }
 
+impl Subscriber {
+    fn concerns(&self, key: &ObjectKey, object: &Object) -> bool {
+        self.watches.iter().any(|watch| concerns(watch, key, object))
+    }
+}
+
 impl View {
     pub(super) fn get(&self, key: &ObjectKey) -> Option<Object> {
         lock(&self.inner).objects.get(key).cloned()
@@ -40,13 +46,13 @@ impl View {
     /// Puts an object, or what became of it, before everybody whom it concerns.
     pub(super) fn set(&self, key: &ObjectKey, object: Option<Object>) {
         let mut inner = lock(&self.inner);
-        match object {
-            Some(object) => drop(inner.objects.insert(key.clone(), object)),
-            None => drop(inner.objects.remove(key)),
-        }
+        let before = match &object {
+            Some(object) => inner.objects.insert(key.clone(), object.clone()),
+            None => inner.objects.remove(key),
+        };
         inner.subscribers.retain(|subscriber| {
             let Some(subscriber) = subscriber.upgrade() else { return false };
-            if subscriber.watches.iter().any(|watch| concerns(watch, key)) {
+            if [&before, &object].into_iter().flatten().any(|object| subscriber.concerns(key, object)) {
                 lock(&subscriber.changed).insert(key.clone());
                 subscriber.wake.notify_one();
             }
@@ -69,7 +75,7 @@ impl View {
         let mut known = Known::default();
         for watch in &subscriber.watches {
             for key in self.matching(watch) {
-                self.tell(&key, &mut known, events).await?;
+                self.tell(subscriber, &key, &mut known, events).await?;
             }
             events.send(Event::Synced(watch.kind)).await?;
         }
@@ -77,13 +83,19 @@ impl View {
             subscriber.wake.notified().await;
             let changed = mem::take(&mut *lock(&subscriber.changed));
             for key in changed {
-                self.tell(&key, &mut known, events).await?;
+                self.tell(subscriber, &key, &mut known, events).await?;
             }
         }
     }
 
-    async fn tell(&self, key: &ObjectKey, known: &mut Known, events: &mpsc::Sender<Event>) -> Result<(), Closed> {
-        let Some(object) = self.get(key) else {
+    async fn tell(
+        &self,
+        subscriber: &Subscriber,
+        key: &ObjectKey,
+        known: &mut Known,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(), Closed> {
+        let Some(object) = self.get(key).filter(|object| subscriber.concerns(key, object)) else {
             if let Some(uid) = known.deleted(key) {
                 events.send(Event::Deleted(key.clone(), uid)).await?;
             }
@@ -101,17 +113,20 @@ impl View {
     }
 
     fn matching(&self, watch: &Watch) -> Vec<ObjectKey> {
-        lock(&self.inner).objects.keys().filter(|key| concerns(watch, key)).cloned().collect()
+        let inner = lock(&self.inner);
+        inner.objects.iter().filter(|(key, object)| concerns(watch, key, object)).map(|(key, _)| key.clone()).collect()
     }
 }
 
 /// The consumer is gone.
 type Closed = mpsc::error::SendError<Event>;
 
-fn concerns(watch: &Watch, key: &ObjectKey) -> bool {
+fn concerns(watch: &Watch, key: &ObjectKey, object: &Object) -> bool {
+    let is_on = |node: &String| matches!(object, Object::Pod(pod) if pod.spec.node_name.as_ref() == Some(node));
     watch.kind == key.kind
         && watch.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
         && watch.name.as_ref().is_none_or(|name| *name == key.name)
+        && watch.node.as_ref().is_none_or(is_on)
 }
 
 /// Nothing under these locks can be left half done by a panic: each change is one insertion or removal.

@@ -261,11 +261,13 @@ impl Writer {
             Status::AddressPool(_) => Kind::AddressPool,
             Status::BgpPeer(_) => Kind::BgpPeer,
             Status::Advertisement(_) => Kind::Advertisement,
+            Status::PodPool(_) => Kind::PodPool,
         };
         let key = ObjectKey { kind, namespace: String::new(), name: name.to_owned() };
         let current = view.get(&key).ok_or_else(|| WriteError::NotFound(key.object()))?;
         let before = match &current {
             Object::AddressPool(pool) => pool.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone()),
+            Object::PodPool(pool) => pool.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone()),
             _ => Vec::new(),
         };
         self.write_object(&key, current, view, |object| match (object, status) {
@@ -276,10 +278,15 @@ impl Writer {
             (Object::Advertisement(object), Status::Advertisement(status)) => {
                 Arc::make_mut(object).status = Some(status.clone());
             }
+            (Object::PodPool(object), Status::PodPool(status)) => {
+                Arc::make_mut(object).status = Some(status.clone());
+            }
             _ => {}
         })?;
-        if let Status::AddressPool(status) = status {
-            say_changes(&key, &before, &status.conditions);
+        match status {
+            Status::AddressPool(status) => say_changes(&key, &before, &status.conditions),
+            Status::PodPool(status) => say_changes(&key, &before, &status.conditions),
+            Status::BgpPeer(_) | Status::Advertisement(_) => {}
         }
         Ok(())
     }

@@ -30,8 +30,10 @@ use tokio::time::timeout;
 
 use super::{EVENT_QUEUE, Event, Kind, Notice, Status, Watch, WriteError};
 use crate::checked::{ObjectRef, ServiceKey};
-use crate::kinds::{AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, RouteServer};
-use crate::kubernetes::{EndpointSlice, Namespace, Node, Secret, Service};
+use crate::kinds::{
+    AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, PodPool, RouteServer,
+};
+use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service};
 use health::Health;
 use notices::Notices;
 use refusal::write_error;
@@ -95,10 +97,12 @@ impl KubernetesStore {
             Kind::ClusterNetwork => spawn!(Api::<ClusterNetwork>::all(client)),
             Kind::RouteServer => spawn!(Api::<RouteServer>::all(client)),
             Kind::NodeReport => spawn!(Api::<NodeReport>::all(client)),
+            Kind::PodPool => spawn!(Api::<PodPool>::all(client)),
             Kind::Service => spawn!(scoped::<Service>(client, &watch)),
             Kind::EndpointSlice => spawn!(scoped::<EndpointSlice>(client, &watch)),
             Kind::Node => spawn!(Api::<Node>::all(client)),
             Kind::Namespace => spawn!(Api::<Namespace>::all(client)),
+            Kind::Pod => spawn!(scoped::<Pod>(client, &watch)),
             Kind::Secret => spawn!(scoped::<Secret>(client, &watch)),
         }
     }
@@ -150,6 +154,7 @@ impl KubernetesStore {
             Status::Advertisement(status) => {
                 self.apply_status::<Advertisement>(Kind::Advertisement, name, status).await
             }
+            Status::PodPool(status) => self.apply_status::<PodPool>(Kind::PodPool, name, status).await,
         }
     }
 

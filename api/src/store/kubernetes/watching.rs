@@ -41,8 +41,11 @@ where
     Object: From<K>,
 {
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
-    if let Some(name) = &watch.name {
-        config = config.fields(&format!("metadata.name={name}"));
+    let fields = [("metadata.name", &watch.name), ("spec.nodeName", &watch.node)];
+    let fields: Vec<String> =
+        fields.into_iter().filter_map(|(field, value)| Some(format!("{field}={}", value.as_ref()?))).collect();
+    if !fields.is_empty() {
+        config = config.fields(&fields.join(","));
     }
     let plural = format!("{}.{}", K::plural(&()), K::group(&())).trim_end_matches('.').to_owned();
     let closed = events.clone();

@@ -1,0 +1,155 @@
+//! `PodPool`: addresses for pods.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{AddressText, CidrText, Condition, LabelSelector, NetworkName, ObjectName, RangeText};
+
+/// A set of addresses of one network that pods may have: which nodes hand them out, to which pods, and for which of their interfaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "roadstead.dev",
+    version = "v1alpha1",
+    kind = "PodPool",
+    plural = "podpools",
+    shortname = "pp",
+    category = "roadstead",
+    status = "PodPoolStatus",
+    derive = "PartialEq",
+    doc = "Addresses for pods.",
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.version"}"#,
+    printcolumn = r#"{"name":"Subnet","type":"string","jsonPath":".spec.subnet"}"#,
+    printcolumn = r#"{"name":"Allocated","type":"string","jsonPath":".status.allocated"}"#,
+    printcolumn = r#"{"name":"Total","type":"string","jsonPath":".status.total"}"#,
+    printcolumn = r#"{"name":"Default","type":"boolean","jsonPath":".spec.default"}"#,
+    printcolumn = r#"{"name":"Nodes","type":"string","priority":1,"jsonPath":".spec.nodeNames"}"#,
+    printcolumn = r#"{"name":"Networks","type":"string","priority":1,"jsonPath":".spec.networks"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.ranges) || size(self.ranges) == 0 || !has(self.nodeRanges) || size(self.nodeRanges) == 0").message("ranges and nodeRanges exclude each other: give every node its own in nodeRanges, or all the same in ranges"),
+    validation = Rule::new("!has(self.gateway) || !isIP(self.gateway) || !isCIDR(self.subnet) || cidr(self.subnet).containsIP(self.gateway)").message("gateway must be inside subnet"),
+    validation = Rule::new("!has(self.ranges) || !isCIDR(self.subnet) || self.ranges.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim())))").message("ranges must be inside subnet"),
+    validation = Rule::new("!has(self.exclude) || !isCIDR(self.subnet) || self.exclude.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim())))").message("exclude must be inside subnet"),
+    validation = Rule::new("!has(self.nodeRanges) || !isCIDR(self.subnet) || self.nodeRanges.all(entry, entry.ranges.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim()))))").message("nodeRanges must be inside subnet"),
+    validation = Rule::new("!has(self.routes) || !isCIDR(self.subnet) || self.routes.all(route, !isCIDR(route.destination) || cidr(route.destination).ip().family() == cidr(self.subnet).ip().family())").message("routes must be of subnet's family"),
+    validation = Rule::new("!has(self.routes) || !isCIDR(self.subnet) || self.routes.all(route, !has(route.gateway) || !isIP(route.gateway) || cidr(self.subnet).containsIP(route.gateway))").message("the gateways of routes must be inside subnet")
+)]
+pub struct PodPoolSpec {
+    /// The network that the pool's addresses are in; its length is the one that pods' interfaces get.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("a pool stays in its subnet: make another pool"))]
+    pub subnet: CidrText,
+    /// Addresses of the subnet that are handed out, by every node that the pool is for. Neither these nor `nodeRanges` given: all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub ranges: Vec<RangeText>,
+    /// Addresses of these that are never handed out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub exclude: Vec<RangeText>,
+    /// The subnet's router: the next hop of the pods' routes, and never handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<AddressText>,
+    /// Routes that pods get with an address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["destination"]))]
+    pub routes: Vec<PodRoute>,
+    /// Only these nodes hand addresses out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub node_names: Vec<ObjectName>,
+    /// Only nodes with these labels hand addresses out; where `nodeNames` is given, those of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<LabelSelector>,
+    /// Addresses that only some nodes may use, as where a network card accepts only its own. A node that no entry names hands out none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    pub node_ranges: Vec<NodeRanges>,
+    /// Only pods of these namespaces, or of those that `namespaceSelector` takes. Neither given: of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub namespaces: Vec<ObjectName>,
+    /// Only pods of namespaces with these labels, or of those in `namespaces`. One that takes no namespace takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Only pods with these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// Only interfaces of these NetworkAttachmentDefinitions, as `namespace/name`. None given: of any network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub networks: Vec<NetworkName>,
+    /// True: serves interfaces that ask for no pool.
+    #[serde(default)]
+    pub default: bool,
+    /// Pools with a smaller number are tried first; pools without one last; equal ones by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2147483647))]
+    pub priority: Option<i32>,
+    /// Seconds that a freed address rests before it is handed out again.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2592000))]
+    pub reuse_delay_seconds: i64,
+    /// True: no address is handed out any more; pods keep those that they have.
+    #[serde(default)]
+    pub disabled: bool,
+    /// What routers are told of the pool's addresses.
+    #[serde(default)]
+    pub advertise: PodAdvertisement,
+}
+
+/// A route that pods get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!self.destination.endsWith('/0')").message("must not be the default route: pods get that on one interface, whatever pool it is from"))]
+pub struct PodRoute {
+    /// Where it leads.
+    pub destination: CidrText,
+    /// The next hop; by default the pool's gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<AddressText>,
+}
+
+/// Addresses that some nodes may use, and no other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeRanges {
+    /// The nodes; one is named once in all of `nodeRanges`. Several share the addresses.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub nodes: Vec<ObjectName>,
+    /// The addresses; those of two entries do not overlap.
+    #[schemars(length(min = 1, max = 32))]
+    pub ranges: Vec<RangeText>,
+}
+
+/// What routers are told of a pool's addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PodAdvertisement {
+    /// Nothing: they are on the subnet themselves.
+    #[default]
+    None,
+}
+
+/// What the controller says of a [`PodPool`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodPoolStatus {
+    /// The version of IP, `4` or `6`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1))]
+    pub version: Option<String>,
+    /// All addresses that may be handed out, on all nodes. Decimal text, because an IPv6 /64 holds more than a 64-bit integer counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub total: Option<String>,
+    /// Those that belong to a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub allocated: Option<String>,
+    /// `Ready`: whether addresses are handed out, and if not or not all, why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,43 @@
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use super::resource;
+
+/// A Pod, as far as its addresses depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    pub metadata: ObjectMeta,
+    pub spec: PodSpec,
+    pub status: PodStatus,
+}
+
+resource!(Pod, "", "v1", "pods", NamespaceResourceScope);
+
+impl Pod {
+    /// Whether its containers have ended for good: such a pod needs no address any more, though the object may stay for days.
+    pub fn is_over(&self) -> bool {
+        matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+}
+
+/// `Pod.spec`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    /// The node that it was given to; none while it waits for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Whether it has the node's own addresses and needs none of ours.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host_network: bool,
+}
+
+/// `Pod.status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    /// Pending, Running, Succeeded, Failed or Unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+}
