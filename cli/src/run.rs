@@ -9,6 +9,7 @@ use roadstead_api::store::{DirectoryStore, Store};
 use roadstead_controller as controller;
 use roadstead_speaker as speaker;
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
+use roadstead_speaker::pods::PodOptions;
 use roadstead_speaker::{Ending, RecordFlags};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -49,7 +50,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PORT", default_value_t = 179)]
     listen_port: u16,
 
-    /// The Unix socket on which `roadstead status` and `roadstead routes` look at it [default: speaker.sock in the state directory]
+    /// The Unix socket for `roadstead status`, `roadstead routes` and the CNI plugin [default: speaker.sock in the state directory]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
@@ -65,7 +66,8 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let state = state.unwrap_or_else(|| manifests.join(".roadstead").join(&node));
-    let socket = Some(socket.unwrap_or_else(|| state.join("speaker.sock")));
+    let socket = socket.unwrap_or_else(|| state.join("speaker.sock"));
+    let pods = PodOptions { state: state.clone(), socket: socket.clone() };
     let store = Store::Directory(DirectoryStore::open(manifests, state)?);
     let (stop, stopped) = watch::channel(None);
     let ending = || {
@@ -76,7 +78,14 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         }
     };
     let viewpoint = Viewpoint { node, missing_node: MissingNode::Implied, namespace, redirect: None };
-    let options = speaker::Options { viewpoint, metrics_address, listen_port, socket, record: record.into() };
+    let options = speaker::Options {
+        viewpoint,
+        metrics_address,
+        listen_port,
+        socket: Some(socket),
+        pods: Some(pods),
+        record: record.into(),
+    };
     let speaker = speaker::run(store.clone(), options, ending());
     let ended = ending();
     let controller = controller::run(store, controller::Options::default(), async move {

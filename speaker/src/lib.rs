@@ -9,6 +9,7 @@ pub mod intent;
 pub mod local;
 pub mod node;
 pub mod picture;
+pub mod pods;
 mod record;
 pub mod report;
 mod run;

@@ -9,6 +9,7 @@ use clap::Parser;
 use roadstead_api::store::{KubernetesStore, LOG_DIRECTIVES, Store};
 use roadstead_speaker::local::DEFAULT_SOCKET;
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
+use roadstead_speaker::pods::PodOptions;
 use roadstead_speaker::{Ending, Options, RecordFlags, run};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,9 +41,14 @@ struct Flags {
     #[arg(long, value_name = "PORT", default_value_t = 179)]
     listen_port: u16,
 
-    /// The Unix socket on which `roadstead status` and `roadstead routes` look at it
+    /// The Unix socket for `roadstead status` and `roadstead routes`, and for the CNI plugin
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
+
+    /// Give pods addresses of PodPools, for the CNI plugin roadstead-cni, and keep the journal of them in this directory; it has to
+    /// outlive the speaker [default: pods get none here]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
 
     #[command(flatten)]
     record: RecordFlags,
@@ -50,7 +56,7 @@ struct Flags {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Flags { kubeconfig, node, namespace, metrics_address, listen_port, socket, record } = Flags::parse();
+    let Flags { kubeconfig, node, namespace, metrics_address, listen_port, socket, state, record } = Flags::parse();
     // What RUST_LOG says comes last and so goes first.
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = tracing_subscriber::EnvFilter::new(format!("{LOG_DIRECTIVES},{level}"));
@@ -61,6 +67,7 @@ async fn main() -> ExitCode {
         viewpoint,
         metrics_address: Some(metrics_address),
         listen_port,
+        pods: state.map(|state| PodOptions { state, socket: socket.clone() }),
         socket: Some(socket),
         record: record.into(),
     };

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use roadstead_api::kinds::{
-    BfdReport, Capabilities, NodeReport, NodeReportSpec, NodeReportStatus, ObjectName, ReportText, SessionReport,
+    BfdReport, Capabilities, NodeReport, NodeReportSpec, NodeReportStatus, ObjectName, PodsReport, ReportText,
+    SessionReport,
 };
 use roadstead_bgp::bfd::{BfdSessionStatus, Diagnostic};
 use roadstead_bgp::driver::BfdThreadStatus;
@@ -46,6 +47,7 @@ pub fn node_report(
     sessions: &[PeerStatus],
     bfd: &BfdThreadStatus,
     refused: &BTreeMap<PeerKey, (String, Refusal)>,
+    pods: Option<PodsReport>,
 ) -> NodeReport {
     let established = sessions.iter().filter(|session| session.state == SessionState::Established).count();
     let mut reports: Vec<SessionReport> = sessions.iter().map(|status| session_report(status, bfd, moment)).collect();
@@ -64,6 +66,7 @@ pub fn node_report(
         prefixes: count(prefixes),
         bfd_scheduling: bfd.scheduling.map(|scheduling| scheduling.to_string()),
         sessions: reports,
+        pods,
     });
     report
 }

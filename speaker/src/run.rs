@@ -26,6 +26,7 @@ use crate::http::{self, Telemetry};
 use crate::local;
 use crate::node::LocalNode;
 use crate::picture::{Picture, Sessions, Viewpoint};
+use crate::pods::{JournalError, PodOptions, Pods};
 use crate::report::{self, Moment};
 use crate::session::Refusal;
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub listen_port: u16,
     /// The Unix socket on which an operator on the node may look at sessions and routes; `None`: nowhere.
     pub socket: Option<PathBuf>,
+    /// How pods get addresses; `None`: they get none here.
+    pub pods: Option<PodOptions>,
     /// Where every input of the BGP engine is written down, to be replayed; `None`: nowhere.
     pub record: Option<RecordTo>,
 }
@@ -58,6 +61,9 @@ pub enum RunError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Pods' addresses could not be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The engine ended by itself.
     #[error(transparent)]
     Stopped(#[from] driver::Stopped),
@@ -93,18 +99,28 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         tasks.spawn(http::serve(listener, telemetry.clone()));
     }
     let source = local::Source::new(engine.clone(), &options.viewpoint.node);
+    let (node, unknown_pods) = (&options.viewpoint.node, options.viewpoint.missing_node);
+    let pods = options.pods.map(|pods| Pods::open(store.clone(), node, unknown_pods, &pods)).transpose()?;
     if let Some(path) = &options.socket {
-        local::start(path, source.clone());
+        local::start(path, source.clone(), pods.as_ref());
+    }
+    if let Some(pods) = &pods {
+        tasks.spawn(pods.clone().tend());
     }
     let (reports, report_inbox) = watch::channel(None);
     tasks.spawn(write_reports(store.clone(), report_inbox));
-    let events = store.watch(options.viewpoint.watches());
+    let mut watches = options.viewpoint.watches();
+    if pods.is_some() {
+        watches.extend(Pods::watches(&options.viewpoint.node));
+    }
+    let events = store.watch(watches);
     let farewell = format!("the speaker of node {} stops", options.viewpoint.node);
     let mut speaker = Speaker {
         picture: Picture::new(options.viewpoint),
         engine: engine.clone(),
         telemetry,
         source,
+        pods,
         reports,
         sessions: BTreeMap::new(),
         refused: BTreeMap::new(),
@@ -130,6 +146,8 @@ struct Speaker {
     engine: Handle,
     telemetry: Telemetry,
     source: local::Source,
+    /// Addresses for pods, where they are served.
+    pods: Option<Pods>,
     reports: watch::Sender<Option<NodeReport>>,
     listen_port: u16,
     /// The sessions that the engine was given.
@@ -154,6 +172,9 @@ impl Speaker {
                         std::future::pending::<()>().await;
                     }
                     for event in batch.drain(..) {
+                        if let Some(pods) = &self.pods {
+                            pods.handle(&event);
+                        }
                         for invalid in self.picture.handle(event).err().unwrap_or_default() {
                             tracing::warn!("{invalid}; its last good version stays in force");
                         }
@@ -166,6 +187,7 @@ impl Speaker {
                     event.ok_or(driver::Stopped)?;
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
+                () = news(self.pods.as_ref()) => next_report = next_report.min(Instant::now() + REPORT_DELAY),
                 () = tokio::time::sleep_until(next_report) => {
                     self.report().await?;
                     next_report = Instant::now() + HEARTBEAT;
@@ -285,10 +307,19 @@ impl Speaker {
         self.telemetry.set_prefixes(prefixes);
         let Some(node) = self.picture.node() else { return Ok(()) };
         let (sessions, bfd) = (self.engine.status().await?, self.engine.bfd().await?);
-        let mut report = report::node_report(node, Moment::now(), prefixes, &sessions, &bfd, &self.refused);
+        let pods = self.pods.as_ref().map(Pods::report);
+        let mut report = report::node_report(node, Moment::now(), prefixes, &sessions, &bfd, &self.refused, pods);
         report.metadata.owner_references = owner_reference(node).map(|owner| vec![owner]);
         self.reports.send_replace(Some(report));
         Ok(())
+    }
+}
+
+/// Waits until a pod got or gave back an address.
+async fn news(pods: Option<&Pods>) {
+    match pods {
+        Some(pods) => pods.news().await,
+        None => std::future::pending().await,
     }
 }
 

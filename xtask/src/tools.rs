@@ -18,6 +18,8 @@ struct Module {
     name: &'static str,
     /// The module whose version is the tools' version.
     module: &'static str,
+    /// Where the tests find them, under `target/tools`.
+    links: &'static str,
     /// The Go variable that tells a binary its version: without it kube-apiserver calls itself v0.0.0.
     version_variable: &'static str,
     binaries: &'static [Binary],
@@ -36,10 +38,16 @@ const fn kubernetes(name: &'static str, package: &'static str) -> Binary {
     Binary { name, package, version: &["--version"], skew: 0 }
 }
 
+/// These tell their version on standard error alone, so that none of the machine's own is ever taken.
+const fn cni(name: &'static str, package: &'static str) -> Binary {
+    Binary { name, package, version: &[], skew: 0 }
+}
+
 const MODULES: &[Module] = &[
     Module {
         name: "kubernetes",
         module: "k8s.io/kubernetes",
+        links: "bin",
         version_variable: "k8s.io/component-base/version.gitVersion",
         binaries: &[
             kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
@@ -59,12 +67,28 @@ const MODULES: &[Module] = &[
     Module {
         name: "helm",
         module: "helm.sh/helm/v3",
+        links: "bin",
         version_variable: "helm.sh/helm/v3/internal/version.version",
         binaries: &[Binary { name: "helm", package: "helm.sh/helm/v3/cmd/helm", version: &["version"], skew: 5 }],
     },
+    Module {
+        name: "cni",
+        module: "github.com/containernetworking/plugins",
+        // Not among the others: their `bridge` is not iproute2's.
+        links: "cni",
+        version_variable: "github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion",
+        binaries: &[
+            cni("cnitool", "github.com/containernetworking/cni/cnitool"),
+            cni("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
+            cni("ipvlan", "github.com/containernetworking/plugins/plugins/main/ipvlan"),
+            cni("macvlan", "github.com/containernetworking/plugins/plugins/main/macvlan"),
+            cni("ptp", "github.com/containernetworking/plugins/plugins/main/ptp"),
+            cni("vlan", "github.com/containernetworking/plugins/plugins/main/vlan"),
+        ],
+    },
 ];
 
-/// Where the tests find every tool.
+/// Where the tests find every tool that is not a plugin.
 pub(crate) fn directory() -> PathBuf {
     crate::target().join("tools/bin")
 }
@@ -87,9 +111,9 @@ pub(crate) fn ensure() -> Result<()> {
     for (module, binary) in to_build()? {
         build(module, binary)?;
     }
-    let links = directory();
-    fs::create_dir_all(&links).with_context(|| format!("cannot create {}", links.display()))?;
     for module in MODULES {
+        let links = crate::target().join("tools").join(module.links);
+        fs::create_dir_all(&links).with_context(|| format!("cannot create {}", links.display()))?;
         let version = pinned_version(module)?;
         for binary in module.binaries {
             let path = brought_along(module, binary)?.unwrap_or_else(|| built_path(module, binary, &version));

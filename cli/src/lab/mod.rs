@@ -103,6 +103,7 @@ pub(crate) async fn lab(flags: Flags) -> anyhow::Result<ExitCode> {
             metrics_address: None,
             listen_port: 0,
             socket: None,
+            pods: None,
             record: None,
         };
         let name = format!("speaker of {}", viewpoint.node);

@@ -100,7 +100,7 @@ pub(crate) async fn route_server(flags: Flags) -> anyhow::Result<ExitCode> {
         })?;
         tokio::spawn(http::serve(listener, telemetry.clone()));
     }
-    local::start(&socket, local::Source::new(engine.clone(), &name));
+    local::start(&socket, local::Source::new(engine.clone(), &name), None);
     let events = store.watch(vec![Watch::one(Kind::RouteServer, &name)]);
     let (clients, refused) = (BTreeMap::new(), BTreeMap::new());
     let mut server = Server { name, manifests, engine: engine.clone(), telemetry, wanted: None, clients, refused };

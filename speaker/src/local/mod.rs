@@ -6,7 +6,7 @@
 //! | `/v1/routes?direction=in` or `out`, `&peer=`, `&prefix=`, `&after=`, `&limit=` | [`RoutesView`]: a page of accepted or told routes |
 //! | `/v1/explain?prefix=` | [`ExplainView`]: why a prefix is reached as it is, and who was refused it |
 //!
-//! Nothing can be changed here, and an answer costs the engine a bounded number of looks. The socket is its owner's and its
+//! Beside these, the CNI plugin's questions ([`roadstead_cni::socket`]). By the others nothing can be changed, and an answer costs the engine a bounded number of looks. The socket is its owner's and its
 //! group's: routes and neighbours are nobody else's business.
 
 mod client;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 
 use super::view::{ExplainView, ExplainedView, RefusalView, RouteView, RoutesView, SessionView, StatusView};
+use crate::pods::Pods;
 use crate::report::Moment;
 use crate::session::Refusal;
 
@@ -67,21 +68,23 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Answers from now on, until the process ends. Where no socket can be made there is a line in the log: routes are worth more than a
 /// look at them.
-pub fn start(path: &Path, source: Source) {
+pub fn start(path: &Path, source: Source, pods: Option<&Pods>) {
+    let pods = pods.map(Pods::routes).unwrap_or_default();
     match bind(path) {
-        Ok(listener) => drop(tokio::spawn(serve(listener, source))),
+        Ok(listener) => drop(tokio::spawn(serve(listener, source, pods))),
         Err(error) => {
-            tracing::warn!(socket = %path.display(), %error, "nobody can look at sessions and routes from here");
+            tracing::warn!(socket = %path.display(), %error, "nobody can look at sessions and routes from here, and no pod gets an address");
         }
     }
 }
 
-async fn serve(listener: UnixListener, source: Source) {
+async fn serve(listener: UnixListener, source: Source, pods: Router) {
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/routes", get(routes))
         .route("/v1/explain", get(explain))
-        .with_state(source);
+        .with_state(source)
+        .merge(pods);
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "the local socket is no longer served");
     }

@@ -1,0 +1,407 @@
+//! The book of a node: which interface has which addresses. Pure: what it is told goes in, and what is to be written down comes out.
+//!
+//! An ADD goes through three steps, because a write to disk and, for a pool that several nodes share, a claim stand between the
+//! choice of an address and its use: [`Book::reserve`] chooses, so that nobody else gets the same, then [`Book::enter`] or
+//! [`Book::give_up`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use roadstead_api::checked::{AddressRange, Labels, PodPool};
+use roadstead_cni::socket::{AddRequest, AssignedAddress, Assignment, Attachment, NetworkIdentity, Refusal, Route};
+
+use super::choice::{self, Candidate, Line, Unfit};
+use super::free::Taken;
+use super::record::{Held, Owner, Record};
+use super::wish::{FIRST_INTERFACE, Wish, default_route_interface};
+
+/// See the module's essay.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    node: String,
+    node_labels: Labels,
+    pools: BTreeMap<String, PodPool>,
+    /// Pools that another goes before; in words.
+    overlaps: BTreeMap<String, String>,
+    records: BTreeMap<Owner, Record>,
+    attachments: HashMap<Attachment, Owner>,
+    /// Owners that are being served.
+    reserved: BTreeMap<Owner, BTreeSet<IpAddr>>,
+    /// Addresses of nodes and of others' claims: never ours to give.
+    foreign: BTreeSet<IpAddr>,
+    /// Addresses given back that rest, and until when.
+    resting: BTreeMap<IpAddr, Instant>,
+    taken: Taken,
+    /// Where the search goes on in each pool.
+    next: BTreeMap<String, u128>,
+}
+
+/// The pod of an interface, as the store knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) uid: String,
+    pub(crate) labels: Labels,
+    pub(crate) annotations: Labels,
+    pub(crate) namespace: String,
+    pub(crate) namespace_labels: Labels,
+    pub(crate) namespace_annotations: Labels,
+}
+
+/// What an ADD comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reservation {
+    /// It was served before.
+    Served(Assignment),
+    /// It is to be entered, once these addresses are claimed from pools that nodes share.
+    New(Record, Vec<(IpAddr, String)>),
+}
+
+impl Book {
+    /// The book of a node, with what its journal holds.
+    pub(crate) fn new(node: &str, records: Vec<Record>) -> Self {
+        let mut book = Self { node: node.to_owned(), ..Self::default() };
+        for record in records {
+            book.insert(record);
+        }
+        book
+    }
+
+    pub(crate) fn set_node_labels(&mut self, labels: Labels) {
+        self.node_labels = labels;
+    }
+
+    pub(crate) fn set_pool(&mut self, name: &str, pool: Option<PodPool>) {
+        match pool {
+            Some(pool) => drop(self.pools.insert(name.to_owned(), pool)),
+            None => drop(self.pools.remove(name)),
+        }
+    }
+
+    /// Which pools are not in force, and why.
+    pub(crate) fn set_overlaps(&mut self, overlaps: BTreeMap<String, String>) {
+        self.overlaps = overlaps;
+    }
+
+    /// Whether an address is a node's, or claimed by somebody who is not on this node.
+    pub(crate) fn set_foreign(&mut self, address: IpAddr, is_foreign: bool) {
+        if is_foreign {
+            self.foreign.insert(address);
+            self.taken.insert(address);
+        } else if self.foreign.remove(&address) {
+            self.free(address);
+        }
+    }
+
+    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// Whether an owner has addresses.
+    pub(crate) fn has(&self, owner: &Owner) -> bool {
+        self.records.contains_key(owner)
+    }
+
+    /// Whether a pod of this UID has addresses, or is being served.
+    pub(crate) fn has_owner(&self, uid: &str) -> bool {
+        self.records.keys().chain(self.reserved.keys()).any(|owner| owner.uid == uid)
+    }
+
+    /// How many addresses of each pool are in use here without a claim, which would be counted as well.
+    pub(crate) fn unclaimed(&self) -> BTreeMap<String, i64> {
+        let mut count = BTreeMap::new();
+        for held in self.records.values().flat_map(|record| &record.held).filter(|held| held.claim.is_none()) {
+            *count.entry(held.pool.clone()).or_default() += 1;
+        }
+        count
+    }
+
+    /// When the next address has rested.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        let rested: Vec<IpAddr> =
+            self.resting.iter().filter(|(_, until)| **until <= now).map(|(address, _)| *address).collect();
+        for address in rested {
+            self.resting.remove(&address);
+            self.free(address);
+        }
+    }
+
+    /// Chooses the addresses of an interface, and keeps them from others until [`Book::enter`] or [`Book::give_up`].
+    pub(crate) fn reserve(
+        &mut self,
+        now: Instant,
+        request: &AddRequest,
+        pod: Option<&Pod>,
+    ) -> Result<Reservation, Refusal> {
+        self.wake(now);
+        let uid = pod.map_or(&request.attachment.container_id, |pod| &pod.uid).clone();
+        let owner = Owner { uid, interface: request.attachment.interface.clone() };
+        if self.reserved.contains_key(&owner) {
+            let message = format!("{} is being served by another call", describe(request));
+            return Err(Refusal { code: Refusal::TRY_LATER, message, details: String::new() });
+        }
+        if let Some(known) = self.records.get(&owner) {
+            if known.attachment == request.attachment {
+                return Ok(Reservation::Served(known.assignment.clone()));
+            }
+            // Another sandbox of the same pod: it keeps what is still legal here.
+            if known.held.iter().all(|held| self.is_legal(held)) {
+                let mut moved = known.clone();
+                moved.attachment = request.attachment.clone();
+                moved.netns.clone_from(&request.netns);
+                self.reserved.insert(owner, BTreeSet::new());
+                return Ok(Reservation::New(moved, Vec::new()));
+            }
+        }
+        let chosen = self.choose(request, pod)?;
+        let mut held = Vec::new();
+        let mut to_claim = Vec::new();
+        for (pool, address) in &chosen {
+            self.taken.insert(*address);
+            self.next.insert(pool.clone(), AddressRange::number(*address).saturating_add(1));
+            held.push(Held { address: *address, pool: pool.clone(), claim: None });
+            if self.pools.get(pool).is_some_and(|pool| !pool.is_pinned_to(&self.node)) {
+                to_claim.push((*address, pool.clone()));
+            }
+        }
+        self.reserved.insert(owner.clone(), chosen.iter().map(|(_, address)| *address).collect());
+        let has_default_route =
+            pod.map_or(FIRST_INTERFACE, |pod| default_route_interface(&pod.annotations)) == owner.interface;
+        let assignment = self.assignment(&chosen, has_default_route);
+        let record = Record {
+            owner,
+            attachment: request.attachment.clone(),
+            pod: request.pod.clone(),
+            network: request.network.name.clone(),
+            netns: request.netns.clone(),
+            held,
+            assignment,
+        };
+        Ok(Reservation::New(record, to_claim))
+    }
+
+    /// The addresses of a reservation are the interface's. Those that it had before, if others, are returned.
+    pub(crate) fn enter(&mut self, now: Instant, record: Record) -> Vec<Held> {
+        self.reserved.remove(&record.owner);
+        let before = self.records.get(&record.owner).cloned();
+        if let Some(before) = &before {
+            self.attachments.remove(&before.attachment);
+        }
+        let held: BTreeSet<IpAddr> = record.held.iter().map(|held| held.address).collect();
+        self.insert(record);
+        let left = before.map(|before| before.held).unwrap_or_default();
+        let left: Vec<Held> = left.into_iter().filter(|old| !held.contains(&old.address)).collect();
+        self.rest(now, &left);
+        left
+    }
+
+    /// The reservation of an owner comes to nothing.
+    pub(crate) fn give_up(&mut self, owner: &Owner) {
+        for address in self.reserved.remove(owner).unwrap_or_default() {
+            self.free(address);
+        }
+    }
+
+    /// Takes the addresses of a container's interface back. A container that has none, or whose pod has another sandbox by now, is
+    /// nobody's loss.
+    pub(crate) fn release(&mut self, now: Instant, attachment: &Attachment) -> Option<Record> {
+        let owner = self.attachments.remove(attachment)?;
+        let record = self.records.remove(&owner)?;
+        self.rest(now, &record.held);
+        Some(record)
+    }
+
+    /// Whether the interface has its addresses, and the runtime has no others for it.
+    pub(crate) fn check(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Result<(), Refusal> {
+        let lost = |message: String| Refusal { code: Refusal::LOST, message, details: String::new() };
+        let Some(record) = self.attachments.get(attachment).and_then(|owner| self.records.get(owner)) else {
+            let Attachment { container_id, interface } = attachment;
+            return Err(lost(format!("interface {interface} of container {container_id} has no addresses here")));
+        };
+        let missing = record.held.iter().find(|held| !addresses.is_empty() && !addresses.contains(&held.address));
+        missing
+            .map_or(Ok(()), |held| Err(lost(format!("{} is reserved here, and is not on the interface", held.address))))
+    }
+
+    /// Whether an interface of this network, of a pod that names no pool, would get an address.
+    pub(crate) fn status(&self, network: &NetworkIdentity) -> Result<(), Refusal> {
+        let nothing = Labels::new();
+        let wish = Wish::of(FIRST_INTERFACE, &nothing, &nothing, &network.pools).unwrap_or(Wish::Defaults);
+        let has_room = |pool: &PodPool| self.next_free(pool).is_some();
+        let serves = |pool: &&PodPool| {
+            !pool.disabled
+                && !self.overlaps.contains_key(&pool.name)
+                && pool.takes_node(&self.node, &self.node_labels)
+                && pool.takes_network(network.definition.as_deref(), &network.name)
+        };
+        let named: Vec<&PodPool> = match &wish {
+            // Any pod may name a pool for itself.
+            Wish::Defaults => self.pools.values().filter(serves).collect(),
+            Wish::Named { patterns, .. } => {
+                let is_named = |pool: &&PodPool| patterns.iter().any(|pattern| pattern.matches(&pool.name));
+                self.pools.values().filter(is_named).filter(serves).collect()
+            }
+        };
+        if named.iter().any(|pool| has_room(pool)) {
+            return Ok(());
+        }
+        let message = if named.is_empty() {
+            format!("no pool serves network {} on node {}", network.name, self.node)
+        } else {
+            let names: Vec<&str> = named.iter().map(|pool| pool.name.as_str()).collect();
+            format!("no address is free on node {} for network {}: {} full", self.node, network.name, names.join(", "))
+        };
+        Err(Refusal { code: Refusal::NOT_AVAILABLE, message, details: String::new() })
+    }
+
+    /// The interfaces of a network that the runtime knows no more.
+    pub(crate) fn not_among(&self, network: &str, valid: &BTreeSet<Attachment>) -> Vec<Attachment> {
+        let of_network = self.records.values().filter(|record| record.network == network);
+        of_network.map(|record| &record.attachment).filter(|attachment| !valid.contains(attachment)).cloned().collect()
+    }
+
+    fn choose(&self, request: &AddRequest, pod: Option<&Pod>) -> Result<Vec<(String, IpAddr)>, Refusal> {
+        let nothing = Pod::default();
+        let known = pod.unwrap_or(&nothing);
+        let interface = &request.attachment.interface;
+        let wish = Wish::of(interface, &known.annotations, &known.namespace_annotations, &request.network.pools)
+            .map_err(|bad| Refusal { code: Refusal::NO_POOL, message: bad.to_string(), details: String::new() })?;
+        let candidate = Candidate {
+            node: &self.node,
+            node_labels: &self.node_labels,
+            network: &request.network,
+            namespace: pod.map(|pod| (pod.namespace.as_str(), &pod.namespace_labels)),
+            pod_labels: &known.labels,
+        };
+        let (fit, mut lines) = choice::choose(&self.pools, &self.overlaps, &wish, &candidate);
+        let refuse = |code: u32, what: &str, lines: &[Line]| {
+            let details = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            let by = match &wish {
+                Wish::Named { by, .. } => format!("pools named by {by}"),
+                Wish::Defaults => "pools with default: true".to_owned(),
+            };
+            let reasons = if lines.is_empty() { "there are none".to_owned() } else { details.replace('\n', "; ") };
+            let message = format!("{}: {what}; {by}: {reasons}", describe(request));
+            Err(Refusal { code, message, details })
+        };
+        if fit.is_empty() {
+            return refuse(Refusal::NO_POOL, "no pool serves it", &lines);
+        }
+        if !request.requested.is_empty() {
+            return match self.grant(&request.requested, &fit, &mut lines) {
+                Some(granted) => Ok(granted),
+                None => refuse(Refusal::ADDRESS, "not all of the requested addresses can be had", &lines),
+            };
+        }
+        let mut chosen = Vec::new();
+        for is_ipv4 in [true, false] {
+            let of_family: Vec<&&PodPool> = fit.iter().filter(|pool| pool.is_ipv4() == is_ipv4).collect();
+            let found = of_family.iter().find_map(|pool| Some((pool.name.clone(), self.next_free(pool)?)));
+            match found {
+                Some(found) => chosen.push(found),
+                None if of_family.is_empty() => {}
+                None => {
+                    lines.extend(of_family.iter().map(|pool| Line(pool.name.clone(), Unfit::Full)));
+                    let family = if is_ipv4 { "no IPv4 address is free" } else { "no IPv6 address is free" };
+                    return refuse(Refusal::EXHAUSTED, family, &lines);
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The pool of each requested address, if all can be had.
+    fn grant(&self, requested: &[IpAddr], fit: &[&PodPool], lines: &mut Vec<Line>) -> Option<Vec<(String, IpAddr)>> {
+        let mut granted = Vec::new();
+        for address in requested {
+            let has = |pool: &&&PodPool| pool.usable_on(&self.node).iter().any(|range| range.contains(*address));
+            match fit.iter().find(has) {
+                Some(pool) if self.taken.contains(*address) => {
+                    lines.push(Line(pool.name.clone(), Unfit::Taken(*address)));
+                }
+                Some(pool) => granted.push((pool.name.clone(), *address)),
+                None => lines.extend(fit.iter().map(|pool| Line(pool.name.clone(), Unfit::NotAmong(*address)))),
+            }
+        }
+        (granted.len() == requested.len()).then_some(granted)
+    }
+
+    fn next_free(&self, pool: &PodPool) -> Option<IpAddr> {
+        let ranges = pool.usable_on(&self.node);
+        let start = self.next.get(&pool.name).copied().unwrap_or_else(|| self.first_look(pool, &ranges));
+        self.taken.next_free(&ranges, start)
+    }
+
+    /// Nodes that share a pool begin in different places, so that they seldom want the same address.
+    fn first_look(&self, pool: &PodPool, ranges: &[AddressRange]) -> u128 {
+        if pool.is_pinned_to(&self.node) || ranges.is_empty() {
+            return 0;
+        }
+        let mut hasher = DefaultHasher::new();
+        (&self.node, &pool.name).hash(&mut hasher);
+        let (first, last) = ranges[usize::try_from(hasher.finish() % ranges.len() as u64).unwrap_or_default()].bounds();
+        first + u128::from(hasher.finish()) % (last - first).saturating_add(1)
+    }
+
+    fn assignment(&self, chosen: &[(String, IpAddr)], has_default_route: bool) -> Assignment {
+        let mut assignment = Assignment::default();
+        for (pool, address) in chosen {
+            let Some(pool) = self.pools.get(pool) else { continue };
+            // The length is the subnet's, which is one of its family.
+            let address = IpNet::new(*address, pool.subnet.prefix_len()).unwrap_or_else(|_| IpNet::from(*address));
+            assignment.addresses.push(AssignedAddress { address, gateway: pool.gateway });
+            if let Some(gateway) = pool.gateway.filter(|_| has_default_route) {
+                let any = if pool.is_ipv4() { IpAddr::from([0u8; 4]) } else { IpAddr::from([0u8; 16]) };
+                let destination = IpNet::new_assert(any, 0);
+                assignment.routes.push(Route { destination, gateway: Some(gateway) });
+            }
+            let of_pool = pool.routes.iter();
+            assignment.routes.extend(
+                of_pool.map(|route| Route { destination: route.destination, gateway: route.gateway.or(pool.gateway) }),
+            );
+        }
+        assignment
+    }
+
+    fn is_legal(&self, held: &Held) -> bool {
+        let usable = self.pools.get(&held.pool).map(|pool| pool.usable_on(&self.node)).unwrap_or_default();
+        !self.overlaps.contains_key(&held.pool) && usable.iter().any(|range| range.contains(held.address))
+    }
+
+    fn insert(&mut self, record: Record) {
+        for held in &record.held {
+            self.resting.remove(&held.address);
+            self.taken.insert(held.address);
+        }
+        self.attachments.insert(record.attachment.clone(), record.owner.clone());
+        self.records.insert(record.owner.clone(), record);
+    }
+
+    fn rest(&mut self, now: Instant, left: &[Held]) {
+        for held in left {
+            let delay = self.pools.get(&held.pool).map_or(Duration::ZERO, |pool| pool.reuse_delay);
+            if !delay.is_zero() {
+                self.resting.insert(held.address, now + delay);
+            }
+            self.free(held.address);
+        }
+    }
+
+    /// Lets an address be found again, unless somebody else has it still.
+    fn free(&mut self, address: IpAddr) {
+        let is_reserved = self.reserved.values().any(|addresses| addresses.contains(&address));
+        if !is_reserved && !self.foreign.contains(&address) && !self.resting.contains_key(&address) {
+            self.taken.remove(address);
+        }
+    }
+}
+
+fn describe(request: &AddRequest) -> String {
+    let Attachment { container_id, interface } = &request.attachment;
+    match &request.pod {
+        Some(pod) => format!("interface {interface} of pod {}/{}", pod.namespace, pod.name),
+        None => format!("interface {interface} of container {container_id}"),
+    }
+}
