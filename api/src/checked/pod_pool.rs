@@ -113,12 +113,9 @@ impl PodPool {
         let exclude = ranges("spec.exclude", &spec.exclude, findings);
         let entries: Vec<Vec<AddressRange>> =
             (0..).zip(&spec.node_ranges).map(|(index, entry)| node_ranges(index, entry, findings)).collect();
-        if !spec.ranges.is_empty() && !spec.node_ranges.is_empty() {
-            findings.refuse(
-                "spec.ranges",
-                "",
-                "cannot be given beside nodeRanges: give every node its own there, or all the same here",
-            );
+        if let (Some(first), false) = (spec.ranges.first(), spec.node_ranges.is_empty()) {
+            let allowed = "cannot be given beside nodeRanges: give every node its own there, or all the same here";
+            findings.refuse("spec.ranges", first, allowed);
         }
         let node_names: BTreeSet<String> = spec.node_names.iter().map(|name| name.0.clone()).collect();
         let node_selector = Selector::check_option(spec.node_selector.as_ref(), "spec.nodeSelector", findings);

@@ -147,9 +147,24 @@ pub struct PodPoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     pub allocated: Option<String>,
+    /// Addresses inside the ranges that are never handed out, because they are the subnet's own or those of a node or router. Not every
+    /// one is listed where there are more than a thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["address"]))]
+    pub left_out: Vec<LeftOutAddress>,
     /// `Ready`: whether addresses are handed out, and if not or not all, why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+}
+
+/// An address that a pool never hands out, although its ranges name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOutAddress {
+    /// The address.
+    pub address: AddressText,
+    /// Whose it is: `gateway`, `network`, `Node worker1`.
+    #[schemars(length(max = 256))]
+    pub reason: String,
 }
