@@ -6,16 +6,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use kube::core::ObjectMeta;
 use roadstead_api::checked::{
-    ClaimName, Invalid, LoadBalancer, ObjectRef, Pool, Port, Protocol, ServiceKey, status_addresses,
+    self, ClaimName, Invalid, LoadBalancer, ObjectRef, Pool, Port, Protocol, ServiceKey, status_addresses,
 };
 use roadstead_api::kinds::{
-    AddressClaim, AddressClaimSpec, AddressCount, AddressPool, AddressPoolStatus, CidrText, ClaimOwner, ClaimPort,
-    ObjectName,
+    AddressClaim, AddressClaimSpec, AddressCount, AddressPool, AddressPoolStatus, AddressText, CidrText, ClaimOwner,
+    ClaimPort, LeftOutAddress, NodeReport, ObjectName, PodPool, PodPoolStatus,
 };
 use roadstead_api::kubernetes::{Node, Service};
 
-use crate::plan::{Claim, Count, Event, Owner, PoolReport, ServiceState, StoredClaim, Version, Wish};
-use crate::verdict::{Ready, seconds};
+use crate::plan::{Claim, Count, Event, Owner, PodPoolReport, PoolReport, ServiceState, StoredClaim, Version, Wish};
+use crate::verdict::{Ready, seconds, shorten};
 
 /// The annotation of a claim that counts how often a controller made sure of it; see [`Claim::assured`].
 const ASSURED: &str = "roadstead.dev/assured";
@@ -28,6 +28,30 @@ pub(crate) fn pool(raw: &AddressPool) -> Event {
     });
     let name = raw.metadata.name.clone().unwrap_or_default();
     Event::PoolApplied { name, checked: Pool::check(raw), generation: raw.metadata.generation, report }
+}
+
+/// A pool for pods.
+pub(crate) fn pod_pool(raw: &PodPool) -> Event {
+    let report = raw.status.as_ref().and_then(|status| {
+        let left_out = status.left_out.iter().map(|left| Some((left.address.0.parse().ok()?, left.reason.clone())));
+        Some(PodPoolReport {
+            is_ipv4: status.version.as_ref().map(|version| version == "4"),
+            total: status.total.as_ref().and_then(|total| total.parse().ok()),
+            allocated: status.allocated.as_ref()?.parse().ok()?,
+            left_out: left_out.collect::<Option<_>>()?,
+            ready: Ready::find(&status.conditions)?,
+        })
+    });
+    let name = raw.metadata.name.clone().unwrap_or_default();
+    Event::PodPoolApplied { name, checked: checked::PodPool::check(raw), generation: raw.metadata.generation, report }
+}
+
+/// What a node handed out to pods without a claim.
+pub(crate) fn pods(raw: &NodeReport) -> Event {
+    let pods = raw.status.as_ref().and_then(|status| status.pods.as_ref());
+    let pools = pods.iter().flat_map(|pods| &pods.pools);
+    let allocated = pools.map(|pool| (pool.name.clone(), u64::try_from(pool.allocated).unwrap_or_default()));
+    Event::PodsReported(raw.metadata.name.clone().unwrap_or_default(), allocated.collect())
 }
 
 /// A Service.
@@ -129,6 +153,21 @@ pub(crate) fn raw_pool_status(report: &PoolReport) -> AddressPoolStatus {
     AddressPoolStatus {
         ipv4: report.ipv4.map(count),
         ipv6: report.ipv6.map(count),
+        conditions: vec![report.ready.condition()],
+    }
+}
+
+/// The status of a pool for pods as the API has it.
+pub(crate) fn raw_pod_pool_status(report: &PodPoolReport) -> PodPoolStatus {
+    let left_out = |(address, reason): &(IpAddr, String)| LeftOutAddress {
+        address: AddressText(address.to_string()),
+        reason: shorten(reason.clone(), 256),
+    };
+    PodPoolStatus {
+        version: report.is_ipv4.map(|is_ipv4| if is_ipv4 { "4" } else { "6" }.to_owned()),
+        total: report.total.map(|total| total.to_string()),
+        allocated: Some(report.allocated.to_string()),
+        left_out: report.left_out.iter().map(left_out).collect(),
         conditions: vec![report.ready.condition()],
     }
 }

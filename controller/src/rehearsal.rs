@@ -28,6 +28,7 @@ pub fn rehearse(objects: &[Object]) -> Rehearsal {
     for object in objects {
         let event = match object {
             Object::AddressPool(raw) => edge::pool(raw),
+            Object::PodPool(raw) => edge::pod_pool(raw),
             Object::Service(raw) => with_uid(edge::service(raw)),
             Object::Node(raw) => edge::node(raw),
             Object::Namespace(raw) => {
@@ -41,7 +42,6 @@ pub fn rehearse(objects: &[Object]) -> Rehearsal {
             | Object::NodeReport(_)
             | Object::EndpointSlice(_)
             | Object::Pod(_)
-            | Object::PodPool(_)
             | Object::Secret(_) => continue,
         };
         plan.handle_event(now, event);
@@ -73,6 +73,12 @@ impl Rehearsal {
                     self.faults.push(format!("AddressPool {name}: {}", report.ready.verdict.message));
                 }
                 Some(WriteResult::PoolStatus(name, true))
+            }
+            Write::PodPoolStatus(name, report) => {
+                if report.ready.verdict.status == ConditionStatus::False {
+                    self.faults.push(format!("PodPool {name}: {}", report.ready.verdict.message));
+                }
+                Some(WriteResult::PodPoolStatus(name, true))
             }
             Write::Notice(notice) => {
                 if notice.severity == Severity::Warning {

@@ -8,7 +8,7 @@
 //! Nothing here decides. A write is started the moment the plan wants it and a task is free for it; each task does one write and
 //! ends with its result, so there is no queue beside the plan's own, and at most one write under way for an object.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -27,8 +27,9 @@ use crate::plan::{Classes, Event, Now, Plan, WriteResult};
 use crate::{edge, writer};
 
 /// What the plan and the conditions depend on.
-const WATCHED: [Kind; 8] = [
+const WATCHED: [Kind; 9] = [
     Kind::AddressPool,
+    Kind::PodPool,
     Kind::AddressClaim,
     Kind::Service,
     Kind::Namespace,
@@ -208,13 +209,12 @@ impl Desk {
                         Event::Reserved(key.object(), BTreeSet::new())
                     }
                     Kind::Advertisement => return self.conditions.delete_advertisement(&key.name),
-                    Kind::NodeReport => return self.conditions.delete_report(&key.name),
-                    Kind::ClusterNetwork
-                    | Kind::RouteServer
-                    | Kind::EndpointSlice
-                    | Kind::Pod
-                    | Kind::PodPool
-                    | Kind::Secret => return,
+                    Kind::NodeReport => {
+                        self.conditions.delete_report(&key.name);
+                        Event::PodsReported(key.name, BTreeMap::new())
+                    }
+                    Kind::PodPool => Event::PodPoolDeleted(key.name),
+                    Kind::ClusterNetwork | Kind::RouteServer | Kind::EndpointSlice | Kind::Pod | Kind::Secret => return,
                 };
                 self.plan.handle_event(now, event);
             }
@@ -247,12 +247,15 @@ impl Desk {
                 None => return,
             },
             Object::Advertisement(raw) => return self.conditions.apply_advertisement(raw),
-            Object::NodeReport(raw) => return self.conditions.apply_report(now, raw),
+            Object::NodeReport(raw) => {
+                self.conditions.apply_report(now, raw);
+                edge::pods(raw)
+            }
+            Object::PodPool(raw) => edge::pod_pool(raw),
             Object::ClusterNetwork(_)
             | Object::RouteServer(_)
             | Object::EndpointSlice(_)
             | Object::Pod(_)
-            | Object::PodPool(_)
             | Object::Secret(_) => return,
         };
         self.plan.handle_event(now, event);

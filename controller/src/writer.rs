@@ -63,6 +63,11 @@ pub(crate) async fn perform(store: &Store, metrics: &Metrics, write: Write) -> O
             let done = write_status(store, metrics, "pool_status", &name, &status).await;
             WriteResult::PoolStatus(name, done)
         }
+        Write::PodPoolStatus(name, report) => {
+            let status = Status::PodPool(edge::raw_pod_pool_status(&report));
+            let done = write_status(store, metrics, "pod_pool_status", &name, &status).await;
+            WriteResult::PodPoolStatus(name, done)
+        }
         Write::Notice(notice) => {
             store.notify(&notice).await;
             metrics.wrote("notice", "done");

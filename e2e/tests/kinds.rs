@@ -22,7 +22,7 @@ fn samples_and_refusals() -> Result<()> {
     scene("samples and refusals", |scene| {
         let plane = start_plane(scene)?;
 
-        for sample in ["addresses.yaml", "routing.yaml", "route-server.yaml"] {
+        for sample in ["addresses.yaml", "pods.yaml", "routing.yaml", "route-server.yaml"] {
             let path = workspace().join("docs/samples").join(sample);
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             plane.apply_with(&text, &["--validate=strict"]).with_context(|| format!("docs/samples/{sample}"))?;
@@ -48,6 +48,10 @@ struct Refusal {
 
 const fn pool(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
     Refusal { name, kind: "AddressPool", spec, answer }
+}
+
+const fn pod_pool(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "PodPool", spec, answer }
 }
 
 const fn peer(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
@@ -91,6 +95,57 @@ const REFUSALS: &[Refusal] = &[
         "{addresses: [192.0.2.0/24], serviceSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}",
         "operators Exists and DoesNotExist take no values",
     ),
+    pod_pool("no subnet", "{ranges: [10.1.0.9]}", "spec.subnet: Required value"),
+    pod_pool("host bits", "{subnet: 10.1.0.1/24}", "host bits must be zero"),
+    pod_pool(
+        "a range elsewhere",
+        "{subnet: 10.1.0.0/24, ranges: [10.1.0.250-10.1.1.3]}",
+        "ranges must be inside subnet",
+    ),
+    pod_pool("another family", "{subnet: 10.1.0.0/24, ranges: [\"2001:db8::/64\"]}", "ranges must be inside subnet"),
+    pod_pool("a foreign exclusion", "{subnet: 10.1.0.0/24, exclude: [10.2.0.0/24]}", "exclude must be inside subnet"),
+    pod_pool(
+        "a node's range elsewhere",
+        "{subnet: 10.1.0.0/24, nodeRanges: [{nodes: [a], ranges: [10.1.1.9]}]}",
+        "nodeRanges must be inside subnet",
+    ),
+    pod_pool(
+        "ranges of all and of each",
+        "{subnet: 10.1.0.0/24, ranges: [10.1.0.9], nodeRanges: [{nodes: [a], ranges: [10.1.0.8]}]}",
+        "ranges and nodeRanges exclude each other",
+    ),
+    pod_pool(
+        "ranges of nobody",
+        "{subnet: 10.1.0.0/24, nodeRanges: [{nodes: [], ranges: [10.1.0.8]}]}",
+        "should have at least 1 item",
+    ),
+    pod_pool("a gateway elsewhere", "{subnet: 10.1.0.0/24, gateway: 10.2.0.1}", "gateway must be inside subnet"),
+    pod_pool(
+        "a default route",
+        "{subnet: 10.1.0.0/24, routes: [{destination: 0.0.0.0/0}]}",
+        "must not be the default route",
+    ),
+    pod_pool(
+        "a route of another family",
+        "{subnet: 10.1.0.0/24, routes: [{destination: \"2001:db8::/32\"}]}",
+        "routes must be of subnet's family",
+    ),
+    pod_pool(
+        "a route by elsewhere",
+        "{subnet: 10.1.0.0/24, routes: [{destination: 10.9.0.0/16, gateway: 10.9.0.1}]}",
+        "the gateways of routes must be inside subnet",
+    ),
+    pod_pool(
+        "a route twice",
+        "{subnet: 10.1.0.0/24, routes: [{destination: 10.9.0.0/16}, {destination: 10.9.0.0/16}]}",
+        "Duplicate value",
+    ),
+    pod_pool(
+        "a network without a namespace",
+        "{subnet: 10.1.0.0/24, networks: [macvlan]}",
+        "must be the namespace and name of a NetworkAttachmentDefinition",
+    ),
+    pod_pool("an advertisement of blocks", "{subnet: 10.1.0.0/24, advertise: Block}", "supported values: \"None\""),
     peer("no ASN", "{address: 192.0.2.1}", "exactly one of peerASN and peerType must be given"),
     peer(
         "ASN and type",
@@ -324,15 +379,32 @@ fn an_unknown_field_is_refused_by_the_strict_form() -> Result<()> {
             Err(error) => format!("{error:#}"),
         };
         ensure!(said.contains("a claim is for one address for ever"), "{said}");
+
+        // Likewise a pool for pods stays in its subnet.
+        let pool = |subnet: &str| {
+            format!(
+                "{{apiVersion: roadstead.dev/v1alpha1, kind: PodPool, metadata: {{name: pods}}, spec: {{subnet: {subnet}}}}}"
+            )
+        };
+        plane.apply(&pool("10.1.0.0/24"))?;
+        let said = match plane.apply(&pool("10.2.0.0/24")) {
+            Ok(printed) => anyhow::bail!("a pool was moved to another subnet: {printed}"),
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(said.contains("a pool stays in its subnet"), "{said}");
         Ok(())
     })
 }
 
 /// `kubectl get` of each kind, by its short name where it has one, prints a table.
 fn printer_columns(plane: &ControlPlane) -> Result<()> {
-    for (name, column) in
-        [("ap", "ADDRESSES"), ("peer", "PEER-ASN"), ("adv", "COMMUNITIES"), ("roadstead", "ADDRESSES")]
-    {
+    for (name, column) in [
+        ("ap", "ADDRESSES"),
+        ("pp", "SUBNET"),
+        ("peer", "PEER-ASN"),
+        ("adv", "COMMUNITIES"),
+        ("roadstead", "ADDRESSES"),
+    ] {
         let table = plane.kubectl(&format!("get {name}"))?;
         ensure!(table.contains(column), "kubectl get {name} has no column {column}: {table}");
     }

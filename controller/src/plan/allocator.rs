@@ -152,17 +152,6 @@ impl Allocator {
         self.total.saturating_sub(self.taken)
     }
 
-    /// What this and another territory have in common.
-    pub fn overlap(&self, other: &Self) -> Vec<RangeInclusive<Number>> {
-        let mut common = RangeInclusiveSet::new();
-        for (range, _) in self.territory.iter() {
-            for (others, _) in other.territory.overlapping(range) {
-                common.insert(*range.start().max(others.start())..=*range.end().min(others.end()));
-            }
-        }
-        common.into_iter().collect()
-    }
-
     /// The ranges that addresses are handed out from, lowest first.
     pub fn territory(&self) -> impl Iterator<Item = &RangeInclusive<Number>> {
         self.territory.iter().map(|(range, _)| range)

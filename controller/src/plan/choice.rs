@@ -15,6 +15,7 @@ use roadstead_api::kinds::Sharing;
 
 use super::claim::Owner;
 use super::ledger::{Held, Ledger, is_service};
+use super::pod_pools::PodPools;
 use super::pools::{Family, InForce, Pools};
 use super::refusal::{Refusal, ShareRefusal};
 use super::services::{Service, Services, WaitFor, WishKey};
@@ -23,6 +24,7 @@ use super::services::{Service, Services, WaitFor, WishKey};
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) pools: Pools,
+    pub(super) pod_pools: PodPools,
     pub(super) ledger: Ledger,
     pub(super) services: Services,
     /// The labels of namespaces.

@@ -159,8 +159,7 @@ impl Plan {
         }
         let Some(held) = self.state.ledger.get(address) else { return };
         let Some(released) = held.released else { return };
-        let pool = self.state.pools.of(address).or_else(|| self.state.pools.get(&held.pool));
-        let delay = pool.map_or(Duration::ZERO, |pool| pool.pool.reuse_delay);
+        let delay = self.reuse_delay(address, &held.pool);
         // A clock that was set back must not make it rest for longer than the pool says.
         let rested = Duration::try_from(now.wall.duration_since(released)).unwrap_or(Duration::ZERO);
         match delay.checked_sub(rested).filter(|left| !left.is_zero()) {
@@ -169,11 +168,25 @@ impl Plan {
         }
     }
 
+    /// How long an address rests that came from this pool. Pools for Services and for pods may have one name: then the one that has the
+    /// address counts.
+    fn reuse_delay(&self, address: IpAddr, pool: &str) -> Duration {
+        let of_pods = || self.state.pod_pools.reuse_delay(pool);
+        match self.state.pools.of(address) {
+            Some(pool) => pool.pool.reuse_delay,
+            None if self.state.pod_pools.has(pool, address) => of_pods().unwrap_or_default(),
+            None => self.state.pools.get(pool).map(|pool| pool.pool.reuse_delay).or_else(of_pods).unwrap_or_default(),
+        }
+    }
+
     /// Books an address that its pool lost to the pool that has it now, unless an owner asks for the former by name: then the claim
     /// is what says that it got what it asked for.
     pub(super) fn take_over(&mut self, address: IpAddr, former: &str) {
         let Some(pool) = self.state.pools.of(address).map(|pool| pool.pool.name.clone()) else { return };
         let Some(held) = self.state.ledger.get(address) else { return };
+        if held.owners.values().any(|owner| !is_service(owner)) {
+            return;
+        }
         let asked_for = held.owners.keys().any(|uid| {
             let wish = self.state.services.by_uid(uid).and_then(|service| service.wish.as_ref());
             wish.is_some_and(|wish| wish.pool.as_deref() == Some(former))

@@ -312,6 +312,8 @@ impl Ledger {
     /// `parted`: whether they still are is for others to say.
     fn adopt(&mut self, address: IpAddr, seen: StoredClaim, parted: &BTreeSet<Uid>) -> Observation {
         let Some(held) = self.held.get_mut(&address) else { return Observation::default() };
+        // Others than Services are not ours to judge: they are what the store says.
+        held.owners.retain(|uid, owner| is_service(owner) || seen.claim.owners.contains_key(uid));
         let mut observation = Observation::default();
         for uid in held.owners.keys().filter(|uid| !seen.claim.owners.contains_key(*uid)) {
             observation.unconfirmed.push(uid.clone());
@@ -324,7 +326,10 @@ impl Ledger {
             held.released = seen.claim.released;
         }
         for (uid, owner) in &seen.claim.owners {
-            if !held.owners.contains_key(uid) && !parted.contains(uid) {
+            if !is_service(owner) {
+                held.pool.clone_from(&seen.claim.pool);
+                held.owners.insert(uid.clone(), owner.clone());
+            } else if !held.owners.contains_key(uid) && !parted.contains(uid) {
                 held.owners.insert(uid.clone(), owner.clone());
                 observation.found.push(uid.clone());
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use roadstead_api::checked::{Invalid, LoadBalancer, ObjectRef, Pool, ServiceKey};
+use roadstead_api::checked::{Invalid, LoadBalancer, ObjectRef, PodPool, Pool, ServiceKey};
 use roadstead_api::store::Notice;
 
 use super::allocator::Number;
@@ -38,6 +38,21 @@ pub enum Event {
     },
     /// A pool is gone.
     PoolDeleted(String),
+    /// A pool for pods is there, or changed.
+    PodPoolApplied {
+        /// Its name.
+        name: String,
+        /// What it says, or all that is wrong with it.
+        checked: Result<PodPool, Vec<Invalid>>,
+        /// Its `metadata.generation`.
+        generation: Option<i64>,
+        /// What its status says.
+        report: Option<PodPoolReport>,
+    },
+    /// A pool for pods is gone.
+    PodPoolDeleted(String),
+    /// So many addresses a node handed out to pods without a claim, by pool; none, when its report is gone.
+    PodsReported(String, BTreeMap<String, u64>),
     /// A claim is there, or changed.
     ClaimApplied(StoredClaim),
     /// A claim is gone.
@@ -109,6 +124,8 @@ pub enum Write {
     },
     /// Write a pool's status.
     PoolStatus(String, PoolReport),
+    /// Write the status of a pool for pods.
+    PodPoolStatus(String, PodPoolReport),
     /// Tell the people who look at an object.
     Notice(Notice),
 }
@@ -124,6 +141,8 @@ pub enum WriteResult {
     ServiceStatus(ServiceKey, Uid, StatusOutcome),
     /// A pool's status; true: done.
     PoolStatus(String, bool),
+    /// The status of a pool for pods; true: done.
+    PodPoolStatus(String, bool),
 }
 
 /// How writing a Service's status ended.
@@ -146,6 +165,21 @@ pub struct PoolReport {
     pub ipv4: Option<Count>,
     /// Its IPv6 addresses, where it has any.
     pub ipv6: Option<Count>,
+    /// Whether it is in force.
+    pub ready: Ready,
+}
+
+/// What is said of a pool for pods in its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPoolReport {
+    /// Its family; `None` where it never could be read.
+    pub is_ipv4: Option<bool>,
+    /// All that may be handed out, where it is in force.
+    pub total: Option<Number>,
+    /// Those that belong to a pod.
+    pub allocated: Number,
+    /// Those inside its ranges that are never handed out, and why.
+    pub left_out: Vec<(IpAddr, String)>,
     /// Whether it is in force.
     pub ready: Ready,
 }

@@ -27,8 +27,10 @@ mod allocator;
 mod choice;
 mod claim;
 mod claims;
+mod known;
 mod ledger;
 mod message;
+mod pod_pools;
 mod pools;
 mod refusal;
 mod report;
@@ -41,7 +43,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use roadstead_api::checked::{AddressRange, ObjectRef, ServiceKey};
+use roadstead_api::checked::{AddressRange, InForce, ObjectRef, ServiceKey, pools_in_force};
 
 use choice::State;
 use ledger::Moment;
@@ -51,7 +53,9 @@ use timers::{Timer, Timers};
 
 pub use allocator::{Allocator, Avoid, Number};
 pub use claim::{Claim, Owner, StoredClaim, Uid, Version};
-pub use message::{Count, Event, Now, PoolReport, ServiceState, StatusOutcome, Wish, Write, WriteResult};
+pub use message::{
+    Count, Event, Now, PodPoolReport, PoolReport, ServiceState, StatusOutcome, Wish, Write, WriteResult,
+};
 pub use services::{CLASS, Classes};
 
 /// How long a claim may name a Service that is not there. The lists that a start reads are not of one moment, so a claim may be
@@ -88,7 +92,8 @@ pub struct Plan {
     questions: BTreeMap<IpAddr, BTreeSet<ServiceKey>>,
     status_due: VecDeque<ServiceKey>,
     notice_due: VecDeque<ServiceKey>,
-    reports: Reports,
+    reports: Reports<PoolReport>,
+    pod_reports: Reports<PodPoolReport>,
 }
 
 impl Plan {
@@ -111,6 +116,28 @@ impl Plan {
                 self.reports.forget(&name);
                 if self.state.pools.delete(&name) {
                     self.pools_changed(now);
+                }
+            }
+            Event::PodPoolApplied { name, checked, generation, report } => {
+                self.pod_reports.observe(&name, report);
+                if let Ok(pool) = &checked {
+                    // The router of a pod's subnet is no Service either.
+                    self.reserve(ObjectRef::cluster("PodPool", &name), pool.gateway.into_iter().collect());
+                }
+                if self.state.pod_pools.apply(&name, checked, generation) {
+                    self.pools_changed(now);
+                }
+            }
+            Event::PodPoolDeleted(name) => {
+                self.pod_reports.forget(&name);
+                self.reserve(ObjectRef::cluster("PodPool", &name), BTreeSet::new());
+                if self.state.pod_pools.delete(&name) {
+                    self.pools_changed(now);
+                }
+            }
+            Event::PodsReported(node, allocated) => {
+                for pool in self.state.pod_pools.report(&node, allocated) {
+                    self.pod_reports.touch(&pool);
                 }
             }
             Event::ClaimApplied(stored) => self.claim_applied(now, stored),
@@ -150,6 +177,7 @@ impl Plan {
             WriteResult::ClaimRefused(net, reason) => self.claim_refused(now, net.addr(), &reason),
             WriteResult::ServiceStatus(key, uid, outcome) => self.status_written(now, &key, &uid, outcome),
             WriteResult::PoolStatus(name, done) => self.reports.finish(&name, done, now),
+            WriteResult::PodPoolStatus(name, done) => self.pod_reports.finish(&name, done, now),
         }
         self.work(now);
     }
@@ -165,7 +193,16 @@ impl Plan {
         if !self.synced {
             return None;
         }
-        self.poll_notice().or_else(|| self.reports.poll_write(&self.state, now))
+        if let Some(notice) = self.poll_notice() {
+            return Some(notice);
+        }
+        let state = &self.state;
+        let pool = self.reports.poll(now, |name, stored| report::find(state, name, stored, now));
+        if let Some((name, report)) = pool {
+            return Some(Write::PoolStatus(name, report));
+        }
+        let pod_pool = self.pod_reports.poll(now, |name, stored| pod_pools::find(state, name, stored, now));
+        pod_pool.map(|(name, report)| Write::PodPoolStatus(name, report))
     }
 
     /// When [`Plan::handle_deadline`] is due.
@@ -173,7 +210,8 @@ impl Plan {
         if !self.synced {
             return None;
         }
-        [self.timers.next_deadline(), self.reports.next_deadline()].into_iter().flatten().min()
+        let reports = [self.reports.next_deadline(), self.pod_reports.next_deadline()];
+        reports.into_iter().chain([self.timers.next_deadline()]).flatten().min()
     }
 
     /// Does what the time has come for.
@@ -289,7 +327,9 @@ impl Plan {
         }
         let taken: Vec<IpAddr> = self.state.ledger.addresses().chain(self.state.reserved.keys().copied()).collect();
         let blocks: Vec<AddressRange> = self.blocks.keys().map(|net| AddressRange::from(*net)).collect();
-        self.state.pools.recompute(&taken, &blocks);
+        let InForce { pod_pools, address_pools } = pools_in_force(self.state.pod_pools.good(), self.state.pools.good());
+        self.state.pod_pools.judge(pod_pools);
+        self.state.pools.recompute(address_pools, &taken, &blocks);
         let held: Vec<(IpAddr, String, bool)> = self
             .state
             .ledger
@@ -304,6 +344,9 @@ impl Plan {
         }
         for name in self.state.pools.names() {
             self.reports.touch(name);
+        }
+        for name in self.state.pod_pools.names() {
+            self.pod_reports.touch(name);
         }
         self.unsettled.extend(self.state.services.iter().map(Service::age));
     }
@@ -353,6 +396,11 @@ impl Plan {
             self.state.pools.take(*address);
             self.touch_reports(*address);
         }
+        if addresses != former {
+            for name in self.state.pod_pools.names() {
+                self.pod_reports.touch(name);
+            }
+        }
         for address in former.difference(&addresses) {
             if let Some(owners) = self.state.reserved.get_mut(address) {
                 owners.remove(&owner);
@@ -375,6 +423,7 @@ impl Plan {
         }
         if let Some(held) = self.state.ledger.get(address) {
             self.reports.touch(&held.pool);
+            self.pod_reports.touch(&held.pool);
         }
     }
 }

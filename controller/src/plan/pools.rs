@@ -1,14 +1,15 @@
-//! Which pools are in force, and what each has left.
+//! Pools for Services: which are in force, and what each has left.
 //!
-//! A pool that cannot be read any more stays in force as it last could be. Of two that overlap the older is in force; that is a
-//! function of the objects alone, so it is the same after a restart. Pools in force are disjoint: an address is in one at most.
+//! A pool that cannot be read any more stays in force as it last could be. Pools in force, those for pods among them, are disjoint
+//! (`api::checked::pools_in_force`): an address is in one at most.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use roadstead_api::checked::{AddressRange, Invalid, Pool};
+use roadstead_api::checked::{AddressRange, Invalid, Overlap, Pool};
 
 use super::allocator::{Allocator, Avoid, Number};
+use super::known::{Fault, Known};
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,30 +47,10 @@ impl std::fmt::Display for Family {
 /// Every pool there is.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, Known<Pool>>,
     in_force: BTreeMap<String, InForce>,
     /// Pools for Services that ask for none, best first.
     order: Vec<String>,
-}
-
-/// A pool as the store has it.
-#[derive(Debug)]
-struct Known {
-    /// As it last could be read.
-    good: Option<Pool>,
-    /// What is wrong with it now.
-    invalid: Vec<Invalid>,
-    generation: Option<i64>,
-    overlap: Option<Overlap>,
-}
-
-/// Why a pool is not in force beside another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Overlap {
-    /// The older pool.
-    pub(super) with: String,
-    /// What they have in common.
-    pub(super) ranges: Vec<AddressRange>,
 }
 
 /// A pool that addresses are handed out from.
@@ -118,40 +99,12 @@ impl InForce {
     pub(super) fn next_free(&self, family: Family) -> Option<IpAddr> {
         self.allocator(family).next_free().map(|number| family.address(number))
     }
-
-    fn overlap(&self, other: &Self) -> Vec<AddressRange> {
-        let common = |family: Family| {
-            let ranges = self.allocator(family).overlap(other.allocator(family)).into_iter();
-            ranges.filter_map(move |range| {
-                AddressRange::new(family.address(*range.start()), family.address(*range.end())).ok()
-            })
-        };
-        Family::BOTH.into_iter().flat_map(common).collect()
-    }
 }
 
 impl Pools {
     /// Notes what the store has; true where that makes a difference to addresses.
     pub(super) fn apply(&mut self, name: &str, checked: Result<Pool, Vec<Invalid>>, generation: Option<i64>) -> bool {
-        let known = self.known.entry(name.to_owned()).or_insert(Known {
-            good: None,
-            invalid: Vec::new(),
-            generation,
-            overlap: None,
-        });
-        known.generation = generation;
-        match checked {
-            Ok(pool) => {
-                known.invalid.clear();
-                let same = known.good.as_ref().is_some_and(|good| same_addresses(good, &pool));
-                known.good = Some(pool);
-                !same
-            }
-            Err(invalid) => {
-                known.invalid = invalid;
-                false
-            }
-        }
+        self.known.entry(name.to_owned()).or_default().apply(checked, generation, same_addresses)
     }
 
     /// Forgets a pool; true where it was known.
@@ -159,27 +112,25 @@ impl Pools {
         self.known.remove(name).is_some()
     }
 
-    /// Decides anew which pools are in force; `taken` are all addresses that are not free.
-    pub(super) fn recompute(&mut self, taken: &[IpAddr], blocks: &[AddressRange]) {
-        let mut by_age: Vec<(String, Pool)> = Vec::new();
-        for (name, known) in &mut self.known {
-            known.overlap = None;
-            by_age.extend(known.good.clone().map(|good| (name.clone(), good)));
-        }
-        by_age.sort_by(|(name, pool), (other_name, other)| (&pool.created, name).cmp(&(&other.created, other_name)));
+    /// The pools as they last could be read.
+    pub(super) fn good(&self) -> impl Iterator<Item = &Pool> {
+        self.known.values().filter_map(|known| known.good.as_ref())
+    }
+
+    /// Goes by which pools are in force now; `taken` are all addresses that are not free, from `blocks` no single one is handed out.
+    pub(super) fn recompute(
+        &mut self,
+        mut verdicts: BTreeMap<String, Result<(), Overlap>>,
+        taken: &[IpAddr],
+        blocks: &[AddressRange],
+    ) {
         self.in_force.clear();
-        for (name, mut pool) in by_age {
-            pool.exclude.extend_from_slice(blocks);
-            let candidate = InForce::new(pool);
-            let overlap = self.in_force.iter().find_map(|(with, other)| {
-                let ranges = candidate.overlap(other);
-                (!ranges.is_empty()).then(|| Overlap { with: with.clone(), ranges })
-            });
-            match (overlap, self.known.get_mut(&name)) {
-                (Some(overlap), Some(known)) => known.overlap = Some(overlap),
-                _ => {
-                    self.in_force.insert(name, candidate);
-                }
+        for (name, known) in &mut self.known {
+            known.overlap = verdicts.remove(name).and_then(Result::err);
+            if let (Some(good), None) = (&known.good, &known.overlap) {
+                let mut pool = good.clone();
+                pool.exclude.extend_from_slice(blocks);
+                self.in_force.insert(name.clone(), InForce::new(pool));
             }
         }
         for address in taken {
@@ -238,20 +189,8 @@ impl Pools {
 
     /// What keeps a pool from being in force as it is written.
     pub(super) fn fault(&self, name: &str) -> Fault<'_> {
-        self.known.get(name).map_or_else(Fault::default, |known| Fault {
-            invalid: &known.invalid,
-            overlap: known.overlap.as_ref(),
-            generation: known.generation,
-        })
+        self.known.get(name).map_or_else(Fault::default, Known::fault)
     }
-}
-
-/// What is wrong with a pool; both empty where nothing is.
-#[derive(Default)]
-pub(super) struct Fault<'a> {
-    pub(super) invalid: &'a [Invalid],
-    pub(super) overlap: Option<&'a Overlap>,
-    pub(super) generation: Option<i64>,
 }
 
 /// Whether two versions of a pool are one as far as addresses depend on it.

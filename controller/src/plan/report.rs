@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use roadstead_api::checked::AddressRange;
 use roadstead_api::kinds::ConditionStatus;
 
 use super::choice::State;
-use super::message::{Count, Now, PoolReport, Write};
+use super::ledger::is_service;
+use super::message::{Count, Now, PoolReport};
 use super::pools::{Family, InForce};
 use crate::reported::Reported;
 use crate::verdict::{Ready, Verdict, findings};
@@ -15,12 +15,18 @@ use crate::verdict::{Ready, Verdict, findings};
 /// How many stranded addresses a message lists.
 const LISTED: usize = 3;
 
-/// What is said of each pool.
-#[derive(Debug, Default)]
-pub(super) struct Reports(BTreeMap<String, Reported<PoolReport>>);
+/// What is said of each pool of a kind.
+#[derive(Debug)]
+pub(super) struct Reports<T>(BTreeMap<String, Reported<T>>);
 
-impl Reports {
-    pub(super) fn observe(&mut self, name: &str, stored: Option<PoolReport>) {
+impl<T> Default for Reports<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Clone + PartialEq> Reports<T> {
+    pub(super) fn observe(&mut self, name: &str, stored: Option<T>) {
         self.0.entry(name.to_owned()).or_default().observe(stored);
     }
 
@@ -44,25 +50,26 @@ impl Reports {
         self.0.values().filter_map(Reported::next_deadline).min()
     }
 
-    pub(super) fn poll_write(&mut self, state: &State, now: Now) -> Option<Write> {
+    /// The next status that is to be written; `find` gets a pool's name and what is stored.
+    pub(super) fn poll(&mut self, now: Now, find: impl Fn(&str, Option<&T>) -> T) -> Option<(String, T)> {
         self.0.iter_mut().find_map(|(name, report)| {
-            let found = report.poll(now.instant, |stored| find(state, name, stored, now))?;
-            Some(Write::PoolStatus(name.clone(), found))
+            let found = report.poll(now.instant, |stored| find(name, stored))?;
+            Some((name.clone(), found))
         })
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &PoolReport)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.0.iter().filter_map(|(name, report)| Some((name.as_str(), report.found()?)))
     }
 }
 
 /// What there is to say of a pool.
-fn find(state: &State, name: &str, stored: Option<&PoolReport>, now: Now) -> PoolReport {
+pub(super) fn find(state: &State, name: &str, stored: Option<&PoolReport>, now: Now) -> PoolReport {
     let fault = state.pools.fault(name);
     let pool = state.pools.get(name);
     let mut allocated = BTreeMap::new();
     let mut stranded = Vec::new();
-    for (address, held) in state.ledger.iter().filter(|(_, held)| !held.owners.is_empty()) {
+    for (address, held) in state.ledger.iter().filter(|(_, held)| held.owners.values().any(is_service)) {
         if pool.is_some_and(|pool| pool.contains(address)) {
             *allocated.entry(Family::of(address)).or_insert(0u128) += 1;
         } else if held.pool == name && state.is_stranded(address) {
@@ -79,13 +86,7 @@ fn find(state: &State, name: &str, stored: Option<&PoolReport>, now: Now) -> Poo
         let force = if pool.is_some() { "the last good version stays in force" } else { "not in force" };
         (ConditionStatus::False, "Invalid", format!("{force}: {}", findings(fault.invalid)))
     } else if let Some(overlap) = fault.overlap {
-        let ranges: Vec<String> = overlap.ranges.iter().take(LISTED).map(AddressRange::to_string).collect();
-        let more = if overlap.ranges.len() > LISTED { ", …" } else { "" };
-        let message = format!(
-            "not in force: AddressPool {name} overlaps AddressPool {}, which is older, in {}{more}",
-            overlap.with,
-            ranges.join(", ")
-        );
+        let message = format!("not in force: {overlap}; take these addresses out of one of the two");
         (ConditionStatus::False, "Overlap", message)
     } else if stranded.is_empty() {
         (ConditionStatus::True, "InForce", "addresses are handed out".to_owned())

@@ -3,6 +3,7 @@
 mod adoption;
 mod assignment;
 mod journal;
+mod pods;
 mod pools;
 mod sharing;
 mod simulation;

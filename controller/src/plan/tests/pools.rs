@@ -60,7 +60,8 @@ fn of_two_that_overlap_the_older_is_in_force() {
     story.wait(2);
     assert_eq!(
         story.ready("a-younger"),
-        "False Overlap: not in force: AddressPool a-younger overlaps AddressPool z-older, which is older, in 203.0.113.2"
+        "False Overlap: not in force: AddressPool a-younger overlaps AddressPool z-older, which is older, in 203.0.113.2; take these addresses out of one of the \
+         two"
     );
     for name in ["a", "b", "c"] {
         story.plain(name);

@@ -311,7 +311,9 @@ impl Simulation {
                 Write::ReplaceClaim(claim, version) => Request::Replace(claim, version),
                 Write::DeleteClaim(net, version) => Request::Delete(net, version),
                 Write::ServiceStatus { key, version, addresses } => Request::Status(key, version, addresses),
-                Write::PoolStatus(..) | Write::Notice(_) => unreachable!("those are reports"),
+                Write::PoolStatus(..) | Write::PodPoolStatus(..) | Write::Notice(_) => {
+                    unreachable!("those are reports")
+                }
             };
             flights.push(Flight { controller: index, life: controller.life, write, request });
         }

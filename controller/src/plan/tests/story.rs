@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use roadstead_api::checked::{ObjectRef, ServiceKey};
-use roadstead_api::kinds::{AddressPool, OwnerKind};
+use roadstead_api::kinds::{AddressPool, OwnerKind, PodPool};
 use roadstead_api::kubernetes::Service;
 
 use crate::edge;
@@ -21,6 +21,7 @@ pub(super) struct Story {
     version: u64,
     uids: u64,
     pools: BTreeMap<String, AddressPool>,
+    pod_pools: BTreeMap<String, PodPool>,
     pub(super) claims: BTreeMap<IpNet, StoredClaim>,
     services: BTreeMap<ServiceKey, Service>,
     events: VecDeque<Event>,
@@ -30,6 +31,8 @@ pub(super) struct Story {
     pub(super) writes: Vec<Write>,
     /// What each pool's status says.
     pub(super) reports: BTreeMap<String, PoolReport>,
+    /// What the status of each pool for pods says.
+    pub(super) pod_reports: BTreeMap<String, PodPoolReport>,
 }
 
 /// What becomes of a write.
@@ -50,12 +53,14 @@ impl Story {
             version: 0,
             uids: 0,
             pools: BTreeMap::new(),
+            pod_pools: BTreeMap::new(),
             claims: BTreeMap::new(),
             services: BTreeMap::new(),
             events: VecDeque::new(),
             notices: Vec::new(),
             writes: Vec::new(),
             reports: BTreeMap::new(),
+            pod_reports: BTreeMap::new(),
         }
     }
 
@@ -88,6 +93,7 @@ impl Story {
         self.events.extend(self.services.values().map(edge::service));
         let pools: Vec<Event> = self.pools.values().map(|pool| self.pool_event(pool)).collect();
         self.events.extend(pools);
+        self.events.extend(self.pod_pools.values().map(edge::pod_pool));
         self.start();
     }
 
@@ -95,7 +101,7 @@ impl Story {
         let created = self.pools.get(name).map(|pool| pool.metadata.creation_timestamp.clone());
         let mut pool = AddressPool::new(name, serde_json::from_str(spec).unwrap());
         pool.metadata.creation_timestamp = created.unwrap_or_else(|| {
-            let text = format!("\"2025-01-01T00:00:{:02}Z\"", self.pools.len());
+            let text = format!("\"2025-01-01T00:00:{:02}Z\"", self.pools.len() + self.pod_pools.len());
             Some(serde_json::from_str(&text).unwrap())
         });
         self.events.push_back(self.pool_event(&pool));
@@ -106,6 +112,44 @@ impl Story {
     pub(super) fn delete_pool(&mut self, name: &str) {
         self.pools.remove(name);
         self.events.push_back(Event::PoolDeleted(name.to_owned()));
+        self.act();
+    }
+
+    pub(super) fn pod_pool(&mut self, name: &str, spec: &str) {
+        let created = self.pod_pools.get(name).map(|pool| pool.metadata.creation_timestamp.clone());
+        let mut pool = PodPool::new(name, serde_json::from_str(spec).unwrap());
+        pool.metadata.creation_timestamp = created.unwrap_or_else(|| {
+            let text = format!("\"2025-01-01T00:00:{:02}Z\"", self.pools.len() + self.pod_pools.len());
+            Some(serde_json::from_str(&text).unwrap())
+        });
+        self.events.push_back(edge::pod_pool(&pool));
+        self.pod_pools.insert(name.to_owned(), pool);
+        self.act();
+    }
+
+    /// A speaker makes a claim, or changes one: for pods of these names, whose UIDs are the same; without any it is released now.
+    pub(super) fn pod_claim(&mut self, address: &str, pool: &str, pods: &[&str]) {
+        let owner = |name: &&str| Owner {
+            kind: OwnerKind::Pod,
+            namespace: Some("default".to_owned()),
+            name: (*name).to_owned(),
+            share_key: None,
+            ports: BTreeSet::new(),
+        };
+        let net = IpNet::from(address.parse::<IpAddr>().unwrap());
+        let owners: BTreeMap<Uid, Owner> = pods.iter().map(|name| ((*name).to_owned(), owner(name))).collect();
+        let released = owners.is_empty().then(|| Timestamp::from_second(self.now.wall.as_second()).unwrap());
+        let claim = Claim { net, pool: pool.to_owned(), owners, released, assured: 0 };
+        let uid = self.claims.get(&net).map(|stored| stored.version.uid.clone());
+        let stored = self.store(claim, uid);
+        self.events.push_back(Event::ClaimApplied(stored));
+        self.act();
+    }
+
+    /// A node reports how many addresses it handed out of a pool without a claim.
+    pub(super) fn pods_report(&mut self, node: &str, allocated: &[(&str, u64)]) {
+        let allocated = allocated.iter().map(|(pool, count)| (pool.to_string(), *count)).collect();
+        self.events.push_back(Event::PodsReported(node.to_owned(), allocated));
         self.act();
     }
 
@@ -337,6 +381,10 @@ impl Story {
                 self.reports.insert(name.clone(), report);
                 Some(WriteResult::PoolStatus(name, true))
             }
+            Write::PodPoolStatus(name, report) => {
+                self.pod_reports.insert(name.clone(), report);
+                Some(WriteResult::PodPoolStatus(name, true))
+            }
             Write::Notice(notice) => {
                 self.notices.push(format!("{} {}: {}", notice.object.name, notice.reason, notice.message));
                 None
@@ -392,7 +440,8 @@ impl Story {
     /// That nothing was written since the last look, but what only people read.
     #[track_caller]
     pub(super) fn expect_no_writes(&mut self) {
-        self.writes.retain(|write| !matches!(write, Write::PoolStatus(..) | Write::Notice(_)));
+        self.writes
+            .retain(|write| !matches!(write, Write::PoolStatus(..) | Write::PodPoolStatus(..) | Write::Notice(_)));
         assert_eq!(std::mem::take(&mut self.writes), []);
     }
 
@@ -400,6 +449,15 @@ impl Story {
     pub(super) fn ready(&self, pool: &str) -> String {
         let verdict = &self.reports[pool].ready.verdict;
         format!("{:?} {}: {}", verdict.status, verdict.reason, verdict.message)
+    }
+
+    /// What is said of a pool for pods, after a while: allocated, total, reason and message.
+    pub(super) fn pods_ready(&mut self, pool: &str) -> String {
+        self.wait(2);
+        let PodPoolReport { total, allocated, ready, .. } = &self.pod_reports[pool];
+        let total = total.map_or_else(|| "-".to_owned(), |total| total.to_string());
+        let verdict = &ready.verdict;
+        format!("{allocated}/{total} {:?} {}: {}", verdict.status, verdict.reason, verdict.message)
     }
 
     /// A pool's IPv4 addresses: total, allocated, available.
