@@ -405,3 +405,6 @@ fn describe(request: &AddRequest) -> String {
         None => format!("interface {interface} of container {container_id}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

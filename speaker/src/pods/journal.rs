@@ -116,3 +116,6 @@ fn existing(path: &Path) -> io::Result<Option<File>> {
         file => file.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,3 +71,22 @@ impl Record {
 pub(super) fn claims(held: &[Held]) -> Vec<(IpAddr, ClaimVersion)> {
     held.iter().filter_map(|held| Some((held.address, held.claim.clone()?))).collect()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A pod's `eth0` with one address.
+    pub(crate) fn record(uid: &str, address: &str) -> Record {
+        let interface = "eth0".to_owned();
+        Record {
+            owner: Owner { uid: uid.to_owned(), interface: interface.clone() },
+            attachment: Attachment { container_id: format!("container-of-{uid}"), interface },
+            pod: None,
+            network: "net".to_owned(),
+            netns: "/run/netns/none".to_owned(),
+            held: vec![Held { address: address.parse().unwrap(), pool: "pool".to_owned(), claim: None }],
+            assignment: Assignment::default(),
+        }
+    }
+}
