@@ -34,7 +34,6 @@ use super::{AddressText, CidrText, Condition, LabelSelector, NetworkName, Object
     validation = Rule::new("!has(self.gateway) || !isIP(self.gateway) || !isCIDR(self.subnet) || cidr(self.subnet).containsIP(self.gateway)").message("gateway must be inside subnet"),
     validation = Rule::new("!has(self.ranges) || !isCIDR(self.subnet) || self.ranges.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim())))").message("ranges must be inside subnet"),
     validation = Rule::new("!has(self.exclude) || !isCIDR(self.subnet) || self.exclude.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim())))").message("exclude must be inside subnet"),
-    validation = Rule::new("!has(self.nodeRanges) || !isCIDR(self.subnet) || self.nodeRanges.all(entry, entry.ranges.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim()))))").message("nodeRanges must be inside subnet"),
     validation = Rule::new("!has(self.routes) || !isCIDR(self.subnet) || self.routes.all(route, !isCIDR(route.destination) || cidr(route.destination).ip().family() == cidr(self.subnet).ip().family())").message("routes must be of subnet's family"),
     validation = Rule::new("!has(self.routes) || !isCIDR(self.subnet) || self.routes.all(route, !has(route.gateway) || !isIP(route.gateway) || cidr(self.subnet).containsIP(route.gateway))").message("the gateways of routes must be inside subnet")
 )]
@@ -66,7 +65,7 @@ pub struct PodPoolSpec {
     pub node_selector: Option<LabelSelector>,
     /// Addresses that only some nodes may use, as where a network card accepts only its own. A node that no entry names hands out none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = 384))]
     pub node_ranges: Vec<NodeRanges>,
     /// Only pods of these namespaces, or of those that `namespaceSelector` takes. Neither given: of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,13 +111,14 @@ pub struct PodRoute {
     pub gateway: Option<AddressText>,
 }
 
+// What holds between entries, and that they are in the subnet, would as CEL rules cost more than an API server allows.
 /// Addresses that some nodes may use, and no other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeRanges {
     /// The nodes; one is named once in all of `nodeRanges`. Several share the addresses.
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub nodes: Vec<ObjectName>,
-    /// The addresses; those of two entries do not overlap.
+    /// The addresses; those of two entries do not overlap. Whether they are in the subnet is said in the condition `Ready`.
     #[schemars(length(min = 1, max = 32))]
     pub ranges: Vec<RangeText>,
 }
