@@ -187,8 +187,8 @@ mod tests {
         let service = services("s", OLD, r#"{"addresses":["10.1.0.1","10.1.0.30-10.1.0.40"]}"#);
         check(
             "an older AddressPool",
-            &[young.clone()],
-            &[service.clone()],
+            std::slice::from_ref(&young),
+            std::slice::from_ref(&service),
             &["PodPool a overlaps AddressPool s, which is older, in 10.1.0.30"],
         );
         let same_age = pods("t", OLD, &subnet("10.1.0.40"));
@@ -201,7 +201,7 @@ mod tests {
         let service = services("s", YOUNG, r#"{"addresses":["10.0.0.0/8"]}"#);
         check(
             "a younger AddressPool",
-            &[old.clone()],
+            std::slice::from_ref(&old),
             &[service],
             &["AddressPool s overlaps PodPool z, which is older, in 10.1.0.10-10.1.0.20"],
         );

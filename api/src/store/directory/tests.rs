@@ -500,6 +500,29 @@ async fn watches_see_manifests_and_writes() {
 }
 
 #[tokio::test]
+async fn a_node_sees_its_own_pods() {
+    let pod = |node: &str| {
+        let phase = "phase: Running";
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web, namespace: shop}}\nspec: {{containers: [], {node}}}\nstatus: {{{phase}}}\n"
+        )
+    };
+    let scratch = Scratch::new();
+    scratch.put("a.yaml", &pod("nodeName: n1"));
+    scratch.put("b.yaml", &pod("nodeName: n2").replace("web", "other"));
+    let store = Store::Directory(DirectoryStore::open(scratch.manifests(), scratch.state()).unwrap());
+    let mut events = store.watch(vec![Watch::pods_of_node("n1")]);
+    assert_eq!(next(&mut events).await, "+Pod shop/web");
+    assert_eq!(next(&mut events).await, "=Pod");
+    scratch.put("a.yaml", &pod("nodeName: n2"));
+    assert_eq!(next(&mut events).await, "-Pod shop/web", "it went to another node");
+    scratch.put("a.yaml", &pod("nodeName: n1"));
+    assert_eq!(next(&mut events).await, "+Pod shop/web");
+    scratch.remove("a.yaml");
+    assert_eq!(next(&mut events).await, "-Pod shop/web");
+}
+
+#[tokio::test]
 async fn a_store_lets_go_of_its_state_when_nobody_uses_it() {
     let scratch = Scratch::new();
     let store = Store::Directory(DirectoryStore::open(scratch.manifests(), scratch.state()).unwrap());
