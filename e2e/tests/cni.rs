@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use roadstead_e2e::network::Namespace;
+use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::product::{self, Manifests};
 use roadstead_e2e::{Process, Scene, output_of, scene, wait_until};
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ spec:
   ranges: [172.31.16.1-172.31.16.14]
   gateway: 172.31.16.1
   nodeNames: [node-1]
+  networks: [kube-system/ens5]
   default: true
 ---
 apiVersion: roadstead.dev/v1alpha1
@@ -47,7 +48,6 @@ kind: PodPool
 metadata: {name: ens6}
 spec:
   subnet: 172.31.32.0/20
-  ranges: [172.31.32.11-172.31.32.14]
   gateway: 172.31.32.1
   nodeRanges: [{nodes: [node-1], ranges: [172.31.32.11-172.31.32.14]}]
   networks: [kube-system/ens6]
@@ -58,9 +58,7 @@ impl<'a> Stage<'a> {
     fn build(scene: &'a Scene, pools: &str) -> Result<Self> {
         let node = Namespace::new(scene, "node")?;
         for (card, address) in [("ens5", "172.31.16.2/20"), ("ens6", "172.31.32.2/20")] {
-            node.ip(&format!("link add {card} type dummy"))?;
-            node.ip(&format!("link set {card} up"))?;
-            node.ip(&format!("address add {address} dev {card}"))?;
+            Fabric::new(scene, &format!("subnet-of-{card}"))?.plug(&node, card, &[address])?;
         }
         let own = "apiVersion: v1
 kind: Node
@@ -78,6 +76,20 @@ status: {addresses: [{type: InternalIP, address: 172.31.16.2}]}
         wait_until("the speaker's socket answers", SOON, || {
             self.call("STATUS", &self.config("ipvlan", "ens5"), &Container::default()).map(drop)
         })
+    }
+
+    /// Whether the kernel makes interfaces of this kind; those without which no node works are taken for granted.
+    fn kernel_has(&self, plugin: &str) -> Result<bool> {
+        let kind = match plugin {
+            "ipvlan" => "ipvlan",
+            "vlan" => "vlan id 7",
+            _ => return Ok(true),
+        };
+        match self.node.ip(&format!("link add link ens5 name probe type {kind}")) {
+            Ok(_) => self.node.ip("link del probe").map(|_| true),
+            Err(error) if error.to_string().contains("Unknown device type") => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn socket(&self) -> Result<PathBuf> {
@@ -200,9 +212,16 @@ fn check_refused(answer: Result<Value>, code: u32, words: &[&str]) -> Result<()>
 
 #[test]
 fn every_main_plugin_in_every_version() -> Result<()> {
-    let scene = scene("cni-plugins")?;
-    let stage = Stage::build(&scene, POOLS)?;
+    scene("cni-plugins", every_plugin)
+}
+
+fn every_plugin(scene: &Scene) -> Result<()> {
+    let stage = Stage::build(scene, POOLS)?;
     for plugin in ["ipvlan", "macvlan", "bridge", "ptp", "vlan"] {
+        if !stage.kernel_has(plugin)? {
+            println!("step: this kernel has no {plugin}: its plugin was not called");
+            continue;
+        }
         for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
             let what = format!("{plugin} {version}");
             let mut config = stage.config(plugin, "ens5");
@@ -247,8 +266,11 @@ fn netns_name(path: &str) -> &str {
 
 #[test]
 fn an_interface_keeps_its_address_and_no_other_gets_it() -> Result<()> {
-    let scene = scene("cni-verbs")?;
-    let mut stage = Stage::build(&scene, POOLS)?;
+    scene("cni-verbs", every_verb)
+}
+
+fn every_verb(scene: &Scene) -> Result<()> {
+    let mut stage = Stage::build(scene, POOLS)?;
     let (ens5, ens6) = (stage.config("ipvlan", "ens5"), stage.config("ipvlan", "ens6"));
     let first = Container::of_pod("c1", "front-0", "u1");
     let added = stage.call("ADD", &ens5, &first)?;
@@ -318,14 +340,17 @@ fn an_interface_keeps_its_address_and_no_other_gets_it() -> Result<()> {
 
 #[test]
 fn two_hundred_at_once_and_containers_that_vanish() -> Result<()> {
-    let scene = scene("cni-many")?;
+    scene("cni-many", many_containers)
+}
+
+fn many_containers(scene: &Scene) -> Result<()> {
     let pool = "
 apiVersion: roadstead.dev/v1alpha1
 kind: PodPool
 metadata: {name: wide}
 spec: {subnet: 10.64.0.0/24, gateway: 10.64.0.1, nodeNames: [node-1], default: true}
 ";
-    let stage = Stage::build(&scene, pool)?;
+    let stage = Stage::build(scene, pool)?;
     let config = stage.config("ipvlan", "ens5");
     let add_all = |from: usize| -> Result<BTreeSet<String>> {
         let add = |n: usize| {
