@@ -31,6 +31,9 @@ pub struct PodPool {
     pub ranges: PodRanges,
     /// Addresses of these that are never handed out.
     pub exclude: Vec<AddressRange>,
+    /// Addresses of these that the controller found to be a node's or a router's, as the status says: no node knows all others. They do
+    /// not count when pools are compared, because that is to be a function of what people wrote.
+    pub foreign: BTreeSet<IpAddr>,
     /// The subnet's router.
     pub gateway: Option<IpAddr>,
     /// Routes that pods get with an address; each leads elsewhere.
@@ -153,6 +156,12 @@ impl PodPool {
             subnet,
             ranges,
             exclude,
+            foreign: raw
+                .status
+                .iter()
+                .flat_map(|status| &status.left_out)
+                .filter_map(|left| left.address.0.parse().ok())
+                .collect(),
             gateway,
             routes,
             node_names,
@@ -196,7 +205,11 @@ impl PodPool {
                 None => return Vec::new(),
             },
         };
-        self.without_left_out(given.iter().copied().collect()).ranges().collect()
+        let mut usable = self.without_left_out(given.iter().copied().collect());
+        for address in &self.foreign {
+            usable.remove(AddressRange::from(IpNet::from(*address)));
+        }
+        usable.ranges().collect()
     }
 
     /// What all nodes together may hand out.

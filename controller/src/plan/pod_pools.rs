@@ -43,7 +43,9 @@ impl PodPools {
         checked: Result<PodPool, Vec<Invalid>>,
         generation: Option<i64>,
     ) -> bool {
-        let same = |old: &PodPool, new: &PodPool| PodPool { generation: new.generation, ..old.clone() } == *new;
+        let same = |old: &PodPool, new: &PodPool| {
+            PodPool { generation: new.generation, foreign: new.foreign.clone(), ..old.clone() } == *new
+        };
         self.known.entry(name.to_owned()).or_default().apply(checked, generation, same)
     }
 

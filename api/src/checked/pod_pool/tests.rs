@@ -135,6 +135,15 @@ fn all_nodes_together() {
 }
 
 #[test]
+fn what_the_controller_left_out_is_not_handed_out_and_changes_no_verdict() {
+    let raw = r#"{"metadata":{"name":"p"},"spec":{"subnet":"10.1.0.0/24","ranges":["10.1.0.8-10.1.0.10"]},
+                  "status":{"leftOut":[{"address":"10.1.0.9","reason":"Node n2"}]}}"#;
+    let pool = PodPool::check(&serde_json::from_str::<kinds::PodPool>(raw).unwrap()).unwrap();
+    assert_eq!(text(pool.usable_on("a")), "10.1.0.8 10.1.0.10");
+    assert_eq!(text(pool.usable().ranges()), "10.1.0.8-10.1.0.10");
+}
+
+#[test]
 fn what_is_left_out_is_told_where_a_range_names_it() {
     let left_out =
         |fields: &str| pool(fields).left_out().into_iter().map(|(a, why)| format!("{a} {why}")).collect::<Vec<_>>();
