@@ -18,9 +18,15 @@ pub struct Chart {
 impl Chart {
     /// Renders `charts/roadstead` with its default values, CRDs included.
     pub fn render() -> Result<Self> {
+        Self::render_with(&[])
+    }
+
+    /// Renders it with some values set: `speaker.pods=true`.
+    pub fn render_with(values: &[&str]) -> Result<Self> {
         let mut command = Command::new(tool("helm")?);
         command.args(["template", "roadstead"]).arg(workspace().join("charts/roadstead"));
         command.args(["--namespace", "roadstead-system", "--include-crds"]);
+        command.args(values.iter().flat_map(|value| ["--set", value]));
         let rendered = output_of(&mut command).context("the chart cannot be rendered")?;
         let documents = format!("\n{rendered}")
             .split("\n---")
