@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bfd::BfdConfig;
+use crate::bfd::{BfdConfig, Hops};
 use crate::error::ConfigError;
 use crate::{AddPath, Asn, AsnRanges, Family, GracefulRestart, ImportPolicy, Relay, Role, RoleStrictness};
 
@@ -76,7 +76,8 @@ pub struct PeerConfig {
     pub relay: Relay,
     pub add_path: AddPath,
     /// A BFD session beside this one: when it fails, this one ends at once. It is not waited for, and `None` is not told to the
-    /// peer as a failure.
+    /// peer as a failure. Of a peer from a range and of an unnumbered one only the session tells the address: with these BFD begins
+    /// when the session is up, and ends with it.
     pub bfd: Option<BfdConfig>,
     pub connect: Connect,
     pub transport: Transport,
@@ -370,8 +371,10 @@ impl PeerConfig {
         {
             return Err(ConfigError::NoRouter { remote: self.transport.remote.ip() });
         }
-        if let (Some(interface), Some(_)) = (self.transport.unnumbered(), &self.bfd) {
-            return Err(ConfigError::UnnumberedBfd { interface: interface.to_owned() });
+        if let (Some(interface), Some(BfdConfig { hops: Hops::Multi { .. }, .. })) =
+            (self.transport.unnumbered(), self.bfd)
+        {
+            return Err(ConfigError::UnnumberedHops { interface: interface.to_owned() });
         }
         if let Some(source) = self.transport.source
             && source.is_ipv4() != self.transport.remote.is_ipv4()

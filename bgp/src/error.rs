@@ -62,14 +62,14 @@ pub enum ConfigError {
     ZeroHops,
     #[error("{remote} is nobody's address: an unnumbered session has :: and an interface")]
     NoRouter { remote: IpAddr },
-    #[error("BFD is not possible on the unnumbered session over {interface}: it needs to know the router's address")]
-    UnnumberedBfd { interface: String },
+    #[error(
+        "BFD over several hops is not possible on the unnumbered session over {interface}: the router is on that link"
+    )]
+    UnnumberedHops { interface: String },
     #[error("source address {source_address} and peer address {remote} are of different families")]
     SourceFamily { source_address: IpAddr, remote: IpAddr },
     #[error("BFD {field} {given:?} is not allowed: 10 ms to 60 s")]
     BfdInterval { field: &'static str, given: Duration },
-    #[error("BFD is for peers with an address, and {prefix} is none")]
-    BfdOfRange { prefix: IpNet },
     #[error("BFD multiplier 0 is not allowed: 1 to 255")]
     BfdMultiplier,
     #[error(

@@ -12,14 +12,14 @@
 
 mod dynamic;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use ipnet::IpNet;
 use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 
 use self::dynamic::Taker;
-use crate::bfd::BfdFailure;
+use crate::bfd::{BfdConfig, BfdFailure, Path};
 use crate::dynamic::Range;
 use crate::exchange::{Accepted, ConnectionId, Endpoints, Event, Output};
 use crate::notification::Notification;
@@ -163,6 +163,15 @@ impl Speaker {
         }
     }
 
+    /// The peers that a shutdown like this leaves without a word, because they keep our routes meanwhile (RFC 4724).
+    pub fn left_silently(&self, shutdown: &Shutdown) -> BTreeSet<PeerKey> {
+        let silent = self.peers.iter().filter(|(_, peer)| match shutdown {
+            Shutdown::Restart(_) => peer.restarts_silently(),
+            Shutdown::Leave(_) => false,
+        });
+        silent.map(|(key, _)| key.clone()).collect()
+    }
+
     /// A dialled connection is up.
     pub fn handle_dialled(&mut self, now: Instant, connection: ConnectionId, endpoints: Endpoints) {
         self.with_connection(now, connection, |peer, context| peer.handle_dialled(context, connection, endpoints));
@@ -247,6 +256,12 @@ impl Speaker {
     /// The configuration in force.
     pub fn config(&self, key: &PeerKey) -> Option<&PeerConfig> {
         self.peers.get(key).map(Peer::config)
+    }
+
+    /// Between which ends BFD is to watch this peer now, and how. Of a peer from a range and of an unnumbered one that is known while
+    /// its session is up: it changes with [`Event::SessionUp`] and [`Event::SessionDown`].
+    pub fn watched(&self, key: &PeerKey) -> Option<(Path, BfdConfig)> {
+        self.peers.get(key).filter(|_| !self.stopped)?.watched()
     }
 
     /// Every configured peer with its configuration, by name; for those of ranges see [`Speaker::dynamic_peers`].

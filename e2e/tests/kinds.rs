@@ -156,6 +156,11 @@ const REFUSALS: &[Refusal] = &[
         "bfd.minimumTTL is for routers several hops away",
     ),
     peer(
+        "BFD over several hops on a link",
+        "{interface: eth1, peerASN: 64512, bfd: {minimumTTL: 250}}",
+        "bfd.minimumTTL is for routers several hops away, and one behind interface is on that link",
+    ),
+    peer(
         "a source of another family",
         "{address: 192.0.2.1, peerASN: 64512, sourceAddress: \"2001:db8::1\"}",
         "sourceAddress must be of the same family as address",
@@ -252,6 +257,11 @@ const REFUSALS: &[Refusal] = &[
         "one client of any ASN",
         "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16}, {name: b, prefix: 10.78.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
         "clients of a route server need asnRanges",
+    ),
+    route_server(
+        "BFD over several hops to neighbours",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], ttlSecurity: {hops: 1}, bfd: {minimumTTL: 250}}]}",
+        "bfd.minimumTTL is for clients several hops away",
     ),
     route_server(
         "ASNs in the wrong order",

@@ -213,7 +213,7 @@ impl Peer {
             next_hop_ipv4,
             next_hop_ipv6,
             graceful_restart: graceful_restart(spec.graceful_restart.as_ref(), findings),
-            bfd: bfd(spec, ttl, findings),
+            bfd: bfd_of_peer(spec, ttl, findings),
             role: role(spec, findings),
             mode: match (spec.passive, spec.listen) {
                 (true, _) => TransportMode::Passive,
@@ -241,7 +241,6 @@ fn router(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<IpAddr> {
                 ("sourceAddress: the session is on that link", spec.source_address.is_some()),
                 ("sourceInterface: the session is on that link", spec.source_interface.is_some()),
                 ("ebgpMultihop: the session is on that link", spec.ebgp_multihop.is_some()),
-                ("bfd as yet: it needs to know the router's address", spec.bfd.is_some()),
             ];
             for (other, _) in others.into_iter().filter(|(_, given)| *given) {
                 findings.refuse("spec.interface", interface, format!("excludes {other}"));
@@ -337,12 +336,24 @@ fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Finding
     raw.enabled.then(|| Duration::from_secs(checked.unwrap_or(1).into()))
 }
 
-fn bfd(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
-    let raw = spec.bfd.as_ref()?;
+fn bfd_of_peer(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
+    let Some(interface) = &spec.interface else { return bfd("spec", spec.bfd.as_ref(), ttl, findings) };
+    let minimum = spec.bfd.as_ref().and_then(|raw| raw.minimum_ttl);
+    if let Some(given) = minimum {
+        let allowed = format!("is for routers several hops away, and one behind interface {interface} is on that link");
+        findings.refuse("spec.bfd.minimumTTL", given, allowed);
+    }
+    // Whatever the session's packets are checked for, a link is a single hop.
+    bfd("spec", spec.bfd.as_ref(), Ttl::Default, findings)
+}
+
+/// BFD of the object or the part of it that is `at`, beside sessions with this TTL.
+pub(super) fn bfd(at: &str, raw: Option<&kinds::Bfd>, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
+    let raw = raw?;
     let mut interval = |field: &str, given: i32| {
         let checked = u64::try_from(given).ok().filter(|milliseconds| (10..=60_000).contains(milliseconds));
         if checked.is_none() {
-            findings.refuse(format!("spec.bfd.{field}"), given, "must be from 10 to 60000");
+            findings.refuse(format!("{at}.bfd.{field}"), given, "must be from 10 to 60000");
         }
         Duration::from_millis(checked.unwrap_or(300))
     };
@@ -350,17 +361,18 @@ fn bfd(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
     let receive_interval = interval("receiveIntervalMilliseconds", raw.receive_interval_milliseconds);
     let multiplier = u8::try_from(raw.detect_multiplier).ok().filter(|multiplier| *multiplier > 0);
     if multiplier.is_none() {
-        findings.refuse("spec.bfd.detectMultiplier", raw.detect_multiplier, "must be from 1 to 255");
+        findings.refuse(format!("{at}.bfd.detectMultiplier"), raw.detect_multiplier, "must be from 1 to 255");
     }
     let given = raw.minimum_ttl.map(|given| {
         let checked = u8::try_from(given).ok().filter(|ttl| (1..=254).contains(ttl));
         if checked.is_none() {
-            findings.refuse("spec.bfd.minimumTTL", given, "must be from 1 to 254");
+            findings.refuse(format!("{at}.bfd.minimumTTL"), given, "must be from 1 to 254");
         }
         checked.unwrap_or(1)
     });
     if let (Some(given), Ttl::Security { hops: 1 }) = (given, ttl) {
-        findings.refuse("spec.bfd.minimumTTL", given, "is for routers several hops away, and ttlSecurity says one");
+        let allowed = "is for routers several hops away, and ttlSecurity says one";
+        findings.refuse(format!("{at}.bfd.minimumTTL"), given, allowed);
     }
     let implied = match ttl {
         Ttl::Multihop(_) => Some(1),
@@ -500,6 +512,13 @@ mod tests {
         check(
             r#"{"interface":"eth1","sourceAddress":"::1","ebgpMultihop":{"ttl":2},"peerASN":1}"#,
             &["spec.interface: \"eth1\": excludes sourceAddress", "excludes ebgpMultihop"],
+        );
+        check(r#"{"interface":"eth1","peerASN":1,"bfd":{},"ttlSecurity":{"hops":2}}"#, &[]);
+        check(
+            r#"{"interface":"eth1","peerASN":1,"bfd":{"minimumTTL":254}}"#,
+            &[
+                "spec.bfd.minimumTTL: \"254\": is for routers several hops away, and one behind interface eth1 is on that link",
+            ],
         );
         check(r#"{"interface":"a-very-long-name","peerASN":1}"#, &["spec.interface"]);
         check(r#"{"address":"router","peerASN":1}"#, &["spec.address: \"router\""]);

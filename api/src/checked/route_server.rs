@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::peer::{Family, TransportMode, Ttl, asn, timers, ttl};
+use super::peer::{Bfd, Family, TransportMode, Ttl, asn, bfd, timers, ttl};
 use super::range::parse_cidr;
 use super::{Findings, Invalid, ObjectRef};
 use crate::kinds::{self, Ipv4Text};
@@ -57,6 +57,8 @@ pub struct RouteServerClient {
     pub password_file: Option<PathBuf>,
     /// The TTL of the sessions' packets.
     pub ttl: Ttl,
+    /// BFD beside each session.
+    pub bfd: Option<Bfd>,
     /// Who opens the connection; only one machine can be dialled.
     pub mode: TransportMode,
 }
@@ -166,6 +168,7 @@ impl RouteServerClient {
             findings.refuse(format!("{at}.prefix"), prefix, allowed);
         }
         let (hold_time, keepalive, connect_retry) = timers(at, &raw.timers, findings);
+        let ttl = ttl(at, raw.ttl_security.as_ref(), raw.ebgp_multihop.as_ref(), findings);
         Some(Self {
             name: raw.name.0.clone(),
             prefix: prefix?,
@@ -178,7 +181,8 @@ impl RouteServerClient {
             keepalive,
             connect_retry,
             password_file: raw.password_file.as_ref().map(PathBuf::from),
-            ttl: ttl(at, raw.ttl_security.as_ref(), raw.ebgp_multihop.as_ref(), findings),
+            ttl,
+            bfd: bfd(at, raw.bfd.as_ref(), ttl, findings),
             mode: if raw.passive { TransportMode::Passive } else { TransportMode::Both },
         })
     }
@@ -314,6 +318,10 @@ mod tests {
         check(
             &format!(r#"{{{CLIENT},{asns},"ttlSecurity":{{"hops":1}},"ebgpMultihop":{{"ttl":2}}}}"#),
             &["spec.clients[0].ttlSecurity"],
+        );
+        check(
+            &format!(r#"{{{CLIENT},{asns},"ttlSecurity":{{"hops":1}},"bfd":{{"minimumTTL":250}}}}"#),
+            &["spec.clients[0].bfd.minimumTTL: \"250\": is for routers several hops away"],
         );
         let found =
             server(r#"{"asn":0,"routerID":"0.0.0.0","listen":["10.77.0.1"],"clusterID":"1.1.1.1","clients":[]}"#);

@@ -33,9 +33,10 @@ use super::{AddressText, AsnNumber, CidrText, Condition, Ipv4Text, Ipv6Text, Lab
     validation = Rule::new("has(self.peerASN) != has(self.peerType)").message("exactly one of peerASN and peerType must be given"),
     validation = Rule::new("!has(self.role) || !has(self.peerType) || self.peerType != 'Internal'").message("role is for external sessions (RFC 9234)"),
     validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for routers several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
+    validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.interface)").message("bfd.minimumTTL is for routers several hops away, and one behind interface is on that link (RFC 5881 section 5)"),
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
     validation = Rule::new("has(self.address) != has(self.interface)").message("exactly one of address and interface must be given"),
-    validation = Rule::new("!has(self.interface) || !(has(self.sourceAddress) || has(self.sourceInterface) || has(self.ebgpMultihop) || has(self.bfd))").message("interface excludes sourceAddress, sourceInterface and ebgpMultihop, as the session is on that link, and bfd as yet"),
+    validation = Rule::new("!has(self.interface) || !(has(self.sourceAddress) || has(self.sourceInterface) || has(self.ebgpMultihop))").message("interface excludes sourceAddress, sourceInterface and ebgpMultihop, as the session is on that link"),
     validation = Rule::new("!has(self.sourceAddress) || !has(self.address) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.sourceAddress).family() == ip(self.address).family()").message("sourceAddress must be of the same family as address")
 )]
 pub struct BgpPeerSpec {
@@ -99,7 +100,7 @@ pub struct BgpPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
     /// Watch the router by BFD (RFC 5880), and end the session as soon as it is not reached any more. The session does not wait for BFD
-    /// to come up. Not given: none; `{}`: 3 x 300 ms.
+    /// to come up; with `interface` BFD begins when the session is up, as that tells who the router is. Not given: none; `{}`: 3 x 300 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfd: Option<Bfd>,
     /// What we are to the router, on external sessions; by default nothing is said of roles.

@@ -3,7 +3,9 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{AddressFamily, AsnNumber, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers, TtlSecurity};
+use super::{
+    AddressFamily, AsnNumber, Bfd, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers, TtlSecurity,
+};
 
 /// A route server (RFC 7947) or a route reflector (RFC 4456), as `roadstead route-server` runs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -55,6 +57,7 @@ pub struct RouteServerSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
+    validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for clients several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
     validation = Rule::new("!has(self.passive) || self.passive || self.prefix.endsWith(self.prefix.contains(':') ? '/128' : '/32')").message("passive: false needs a prefix of one address: nobody can dial a whole network")
 )]
 pub struct RouteServerClient {
@@ -96,6 +99,10 @@ pub struct RouteServerClient {
     /// Clients are not on our own network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multihop: Option<EbgpMultihop>,
+    /// Watch each client by BFD (RFC 5880), and end its session as soon as it is not reached any more. With clients that dial, BFD begins when
+    /// the session is up. Not given: none; `{}`: 3 x 300 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<Bfd>,
     /// False: also dial the client, which then is one address.
     #[serde(default = "passive")]
     pub passive: bool,

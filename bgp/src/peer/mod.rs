@@ -38,7 +38,7 @@ use self::refresh::Refresh;
 use self::routes::SessionCounters;
 use self::state::{Event, Reaction, State, react};
 use self::timers::Timer;
-use crate::bfd::BfdFailure;
+use crate::bfd::{BfdConfig, BfdFailure, Path};
 use crate::capability;
 use crate::dynamic;
 use crate::exchange::{self, Accepted, ConnectionId, Endpoints, Output};
@@ -181,6 +181,16 @@ impl Peer {
         self.connections.iter().any(Connection::is_established)
     }
 
+    /// Between which ends BFD is to watch it now, and how.
+    pub(crate) fn watched(&self) -> Option<(Path, BfdConfig)> {
+        let (bfd, transport) = (self.config.bfd?, &self.config.transport);
+        if self.range.is_none() && transport.unnumbered().is_none() {
+            return Some((Path::of(transport, bfd.hops), bfd));
+        }
+        let established = self.connections.iter().find(|connection| connection.is_established())?;
+        Some((Path::between(established.endpoints?, transport, bfd.hops), bfd))
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timers = self.connections.iter().filter_map(|connection| connection.timers.next_deadline());
         let resting = self.retry.into_iter().chain(self.idle_until).chain(self.limits.next_deadline());
@@ -197,14 +207,22 @@ impl Peer {
 
     /// Ends whatever there is, such that the peer keeps our routes if it has agreed to.
     pub(crate) fn stop_to_restart(&mut self, context: &mut Context<'_>, text: &str) {
+        let error = if self.restarts_silently() {
+            SessionError::Restarting
+        } else {
+            SessionError::Shutdown { text: text.to_owned() }
+        };
+        self.stop(context, &error);
+    }
+
+    /// Whether the peer keeps our routes when we restart, so that nothing is to tell it that we go.
+    pub(crate) fn restarts_silently(&self) -> bool {
         let agreed = |connection: &Connection| match &connection.negotiated {
             Some(negotiated) if connection.is_established() => negotiated.graceful_restart.is_some(),
             // The peer may still have our routes from an earlier session.
             _ => true,
         };
-        let silent = self.config.graceful_restart.is_some() && self.connections.iter().all(agreed);
-        let error = if silent { SessionError::Restarting } else { SessionError::Shutdown { text: text.to_owned() } };
-        self.stop(context, &error);
+        self.config.graceful_restart.is_some() && self.connections.iter().all(agreed)
     }
 
     /// Takes over another configuration; the session goes down only if it has to.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use roadstead_api::checked::{self, RouteServer, RouteServerClient, TransportMode};
+use roadstead_bgp::bfd::{BfdConfig, Hops};
 use roadstead_bgp::{
     AddPath, Asn, AsnRanges, Connect, DynamicPeers, Family, ImportPolicy, MaxPrefixes, Password, PeerAsn, PeerConfig,
     PeerKey, PrefixRule, Relay, Ttl,
@@ -80,6 +81,7 @@ fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> 
         checked::Ttl::Multihop(ttl) => Ttl::Multihop(ttl),
         checked::Ttl::Security { hops } => Ttl::Security { hops },
     };
+    config.bfd = entry.bfd.map(bfd);
     config.connect = match entry.mode {
         TransportMode::Dial => Connect::Dial,
         TransportMode::Both => Connect::Both,
@@ -106,6 +108,15 @@ fn family(family: checked::Family) -> Family {
     match family {
         checked::Family::Ipv4Unicast => Family::Ipv4Unicast,
         checked::Family::Ipv6Unicast => Family::Ipv6Unicast,
+    }
+}
+
+fn bfd(bfd: checked::Bfd) -> BfdConfig {
+    BfdConfig {
+        transmit_interval: bfd.transmit_interval,
+        receive_interval: bfd.receive_interval,
+        multiplier: bfd.multiplier,
+        hops: bfd.minimum_ttl.map_or(Hops::Single, |minimum_ttl| Hops::Multi { minimum_ttl }),
     }
 }
 
@@ -172,6 +183,16 @@ mod tests {
         };
         assert_eq!(range.template.relay, Relay::ReflectorClient { cluster: "10.0.0.9".parse().unwrap() });
         assert!(range.template.is_internal());
+    }
+
+    #[test]
+    fn bfd_is_for_each_session() {
+        let Client::Range(range) = entry(r#","bfd":{"detectMultiplier":5}"#).unwrap() else { panic!("not a range") };
+        assert_eq!(range.template.bfd, Some(BfdConfig { multiplier: 5, ..BfdConfig::new() }));
+        let Client::Range(range) = entry(r#","ebgpMultihop":{"ttl":4},"bfd":{}"#).unwrap() else {
+            panic!("not a range")
+        };
+        assert_eq!(range.template.bfd.map(|bfd| bfd.hops), Some(Hops::Multi { minimum_ttl: 1 }));
     }
 
     #[test]
