@@ -73,6 +73,11 @@ pub trait Router {
     /// Has it close the session with a neighbour by hand, and say why (RFC 9003).
     fn shut_down(&self, neighbor: IpAddr, text: &str) -> Result<()>;
 
+    /// Has it try again at once where it rests after an error.
+    fn hurry(&self, _neighbor: IpAddr) -> Result<()> {
+        Ok(())
+    }
+
     /// All that it has logged: what it was told when a session ended stands nowhere else in some of them.
     fn log(&self) -> String;
 

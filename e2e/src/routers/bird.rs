@@ -28,10 +28,20 @@ pub struct Bird {
 impl Bird {
     /// Starts BIRD on a machine.
     pub fn start(scene: &Scene, machine: &Namespace, config: &RouterConfig) -> Result<Self> {
+        Self::start_with(scene, machine, config, "")
+    }
+
+    /// The same, and what it learns goes to the kernel and outlives it there.
+    pub fn start_with_kernel(scene: &Scene, machine: &Namespace, config: &RouterConfig) -> Result<Self> {
+        Self::start_with(scene, machine, config, KERNEL)
+    }
+
+    fn start_with(scene: &Scene, machine: &Namespace, config: &RouterConfig, kernel: &str) -> Result<Self> {
         let directory = scene.subdirectory("bird")?;
         let file = directory.join("bird.conf");
-        fs::write(&file, configuration(config)?).with_context(|| format!("cannot write {}", file.display()))?;
-        let process = run(scene, machine, &directory)?;
+        fs::write(&file, configuration(config)? + kernel)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let process = run(scene, machine, &directory, None)?;
         let neighbors = config.neighbors.iter().map(|neighbor| neighbor.address).collect();
         Ok(Self { machine: machine.clone(), directory, neighbors, process, earlier_log: String::new() })
     }
@@ -63,10 +73,18 @@ impl Bird {
     }
 }
 
-fn run(scene: &Scene, machine: &Namespace, directory: &std::path::Path) -> Result<Process> {
+/// During a recovery it leaves alone what it finds there.
+const KERNEL: &str = "
+graceful restart wait 60;
+protocol kernel { persist on; graceful restart on; ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel { persist on; graceful restart on; ipv6 { import none; export where source = RTS_BGP; }; }
+";
+
+/// With `-R` it takes itself for restarted, and recovers gracefully.
+fn run(scene: &Scene, machine: &Namespace, directory: &std::path::Path, recovery: Option<&str>) -> Result<Process> {
     let mut command: Command = machine.command("bird");
     command.arg("-f").arg("-c").arg(directory.join("bird.conf")).arg("-s").arg(directory.join("ctl"));
-    command.arg("-P").arg(directory.join("pid"));
+    command.args(recovery).arg("-P").arg(directory.join("pid"));
     let mut process = Process::start(scene, "bird", &command)?;
     process.wait_for_log("Started", Duration::from_secs(20))?;
     Ok(process)
@@ -117,7 +135,7 @@ impl Router for Bird {
 
     fn start_again(&mut self, scene: &Scene) -> Result<()> {
         self.earlier_log = self.log();
-        self.process = run(scene, &self.machine, &self.directory)?;
+        self.process = run(scene, &self.machine, &self.directory, Some("-R"))?;
         Ok(())
     }
 }

@@ -96,6 +96,11 @@ impl Router for Openbgpd {
         bgpctl(&self.machine, &self.directory, &format!("neighbor {neighbor} down"), Some(text)).map(drop)
     }
 
+    fn hurry(&self, neighbor: IpAddr) -> Result<()> {
+        // Half a minute after the first error, twice as long after each more, and two minutes after a connection was refused.
+        bgpctl(&self.machine, &self.directory, &format!("neighbor {neighbor} clear"), None).map(drop)
+    }
+
     fn log(&self) -> String {
         format!("{}{}", self.earlier_log, self.process.log())
     }
