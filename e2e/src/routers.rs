@@ -38,6 +38,8 @@ pub struct Path {
     pub otc: Option<u32>,
     pub communities: BTreeSet<String>,
     pub large_communities: BTreeSet<String>,
+    /// In the router's own words; not of every router.
+    pub extended_communities: BTreeSet<String>,
 }
 
 impl Path {
@@ -52,6 +54,7 @@ impl Path {
             otc: None,
             communities: BTreeSet::new(),
             large_communities: BTreeSet::new(),
+            extended_communities: BTreeSet::new(),
         }
     }
 }

@@ -228,6 +228,31 @@ const REFUSALS: &[Refusal] = &[
         "must be three numbers from 0 to 4294967295",
     ),
     advertisement(
+        "a bad extended community",
+        "{from: [{loadBalancers: {}}], attributes: {extendedCommunities: [\"rt:192.0.2.1:65536\"]}}",
+        "must be rt: or soo: with an ASN or an address and a number",
+    ),
+    advertisement(
+        "an extended community with an IPv4 address for an IPv6 one",
+        "{from: [{loadBalancers: {}}], attributes: {extendedCommunities: [\"rt:[192.0.2.1:]:1\"]}}",
+        "must be rt: or soo: with an ASN or an address and a number",
+    ),
+    advertisement(
+        "a bandwidth without a unit",
+        "{from: [{loadBalancers: {}}], attributes: {linkBandwidth: \"25\"}}",
+        "must be PerEndpoint, or a number from 1 to 999999 with Mbps or Gbps",
+    ),
+    advertisement(
+        "the transitivity of nothing",
+        "{from: [{loadBalancers: {}}], attributes: {linkBandwidthTransitivity: NonTransitive}}",
+        "linkBandwidthTransitivity needs linkBandwidth",
+    ),
+    advertisement(
+        "two bandwidths",
+        "{from: [{loadBalancers: {}}], attributes: {linkBandwidth: 1Gbps, extendedCommunities: [\"0x4004fbf44cee6b28\"]}}",
+        "one of linkBandwidth and a link bandwidth among extendedCommunities",
+    ),
+    advertisement(
         "an impossible length",
         "{from: [{loadBalancers: {}}], aggregate: {ipv4: 33}}",
         "less than or equal to 32",

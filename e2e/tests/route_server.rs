@@ -151,6 +151,7 @@ fn transparency(stage: &mut Stage<'_>, frr: &Frr, others: &[&dyn Router]) -> Res
         otc: None,
         communities: text(&["64601:1", "no-export"]),
         large_communities: text(&["64601:2:3"]),
+        extended_communities: BTreeSet::new(),
     };
     for router in others {
         stage.next_hops(*router, "203.0.113.0/24", &[FRR])?;

@@ -15,7 +15,7 @@ mod route_server;
 mod selector;
 mod service;
 
-pub use advertisement::{Advertisement, LoadBalancerSource, PeerChoice, RouteSettings};
+pub use advertisement::{Advertisement, Bandwidth, LinkBandwidth, LoadBalancerSource, PeerChoice, RouteSettings};
 pub use claim::{ClaimName, host_prefix};
 pub use error::{Findings, Invalid, ObjectRef};
 pub use import::{Excess, Import, MaxPrefixes, PrefixRule};

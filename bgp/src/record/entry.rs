@@ -263,8 +263,8 @@ mod tests {
     use super::*;
     use crate::bfd::{BfdConfig, Hops};
     use crate::{
-        Connect, Excess, ExtendedMessages, Family, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password,
-        PrefixRule, Purpose, Role, RoleStrictness, Transport, Ttl,
+        Connect, Excess, ExtendedMessages, Family, GracefulRestart, ImportPolicy, LinkBandwidth, MaxPrefixes, NextHops,
+        Password, PrefixRule, Purpose, Role, RoleStrictness, Transitivity, Transport, Ttl,
     };
 
     /// Nothing in it is as in [`PeerConfig::new`].
@@ -344,7 +344,15 @@ mod tests {
 
     #[test]
     fn changes_share_their_attributes() {
-        let set = |med| Arc::new(RouteAttributes { med: Some(med), ..RouteAttributes::default() });
+        let bandwidth = LinkBandwidth { bits_per_second: 1, transitivity: Transitivity::NonTransitive };
+        let set = |med| {
+            Arc::new(RouteAttributes {
+                med: Some(med),
+                extended_communities: vec!["rt:[2001:db8::1]:7".parse().unwrap(), "rt:1:1".parse().unwrap()],
+                link_bandwidth: Some(bandwidth),
+                ..RouteAttributes::default()
+            })
+        };
         let prefix = |text: &str| text.parse::<IpNet>().unwrap();
         let changes = vec![
             RouteChange::Announce(prefix("192.0.2.0/24"), set(1)),

@@ -281,6 +281,7 @@ impl Rib {
             local_preference: attributes.local_preference,
             communities: attributes.communities.clone(),
             large_communities: attributes.large_communities.clone(),
+            extended_communities: attributes.extended_communities.clone(),
             only_to_customer: attributes.only_to_customer,
         }
     }

@@ -201,6 +201,7 @@ fn path_told(peer: &PeerKey, family: Family, attributes: &RouteAttributes, expor
         local_preference: export.internal.then(|| attributes.local_preference.unwrap_or(100)),
         communities: attributes.communities.clone(),
         large_communities: attributes.large_communities.clone(),
+        extended_communities: export.extended_communities(attributes),
         only_to_customer: export.only_to_customer,
     }
 }

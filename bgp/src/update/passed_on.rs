@@ -10,7 +10,7 @@ use rustbgpd_wire::constants::attr_flags;
 use rustbgpd_wire::{Origin, PathAttribute};
 
 use crate::attributes::{self, PathAttributes};
-use crate::{AsPath, Asn, Community, LargeCommunity};
+use crate::{AsPath, Asn, Community, ExtendedCommunity, LargeCommunity};
 
 /// The attributes of one UPDATE but for the routes in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,12 @@ impl ReceivedAttributes {
                             local2: c.local_data2,
                         };
                         meaning.large_communities = communities.iter().map(ours).collect();
+                    } else if let Some(communities) = other.extended_communities() {
+                        let ours = communities.iter().map(|c| ExtendedCommunity::Short(c.as_u64().to_be_bytes()));
+                        meaning.extended_communities.extend(ours);
+                    } else if let Some(communities) = other.ipv6_extended_communities() {
+                        let ours = communities.iter().map(|c| ExtendedCommunity::Ipv6(*c.as_bytes()));
+                        meaning.extended_communities.extend(ours);
                     } else if let Some(asn) = other.only_to_customer() {
                         meaning.only_to_customer = Some(Asn(asn));
                     }

@@ -162,6 +162,7 @@ fn paths(answer: &str, neighbors: &[IpAddr]) -> Result<Vec<Path>> {
             "BGP.local_pref" => path.local_preference = value.parse().ok(),
             "BGP.otc" => path.otc = value.parse().ok(),
             "BGP.community" => path.communities = tuples(value),
+            "BGP.ext_community" => path.extended_communities = tuples(value),
             "BGP.large_community" => path.large_communities = tuples(value),
             _ => {}
         }
@@ -250,13 +251,15 @@ mod tests {
 
     #[test]
     fn paths_as_bird_prints_them() {
-        let answer = "BIRD 2.0.12 ready.\nTable master4:\n203.0.113.10/32      unicast [peer0 00:00:01] * (100) [AS64500i]\n\tvia 10.99.0.11 on eth0\n\tType: BGP univ\n\tBGP.origin: IGP\n\tBGP.as_path: 64500\n\tBGP.next_hop: 10.99.0.11\n\tBGP.med: 7\n\tBGP.community: (64500,100) (65535,65281)\n\tBGP.large_community: (64500, 1, 7)\n";
+        let answer = "BIRD 2.0.12 ready.\nTable master4:\n203.0.113.10/32      unicast [peer0 00:00:01] * (100) [AS64500i]\n\tvia 10.99.0.11 on eth0\n\tType: BGP univ\n\tBGP.origin: IGP\n\tBGP.as_path: 64500\n\tBGP.next_hop: 10.99.0.11\n\tBGP.med: 7\n\tBGP.community: (64500,100) (65535,65281)\n\tBGP.large_community: (64500, 1, 7)\n\tBGP.ext_community: (rt, 64500, 1) (unknown 0x4, 64500, 1290693416)\n";
         let node = "10.99.0.11".parse().unwrap();
         let path = paths(answer, &[node]).unwrap().remove(0);
         assert_eq!((path.from, path.next_hop.to_string().as_str()), (node, "10.99.0.11"));
         assert_eq!((path.as_path.as_str(), path.med), ("64500", Some(7)));
         assert_eq!(path.communities, BTreeSet::from(["64500:100".to_owned(), "no-export".to_owned()]));
         assert_eq!(path.large_communities, BTreeSet::from(["64500:1:7".to_owned()]));
+        let extended = ["rt:64500:1", "unknown 0x4:64500:1290693416"].map(str::to_owned);
+        assert_eq!(path.extended_communities, BTreeSet::from(extended));
         assert_eq!(paths("BIRD 2.0.12 ready.\n", &[node]).unwrap(), []);
     }
 }

@@ -137,6 +137,7 @@ fn path(path: &Value) -> Result<Path> {
         otc: path.pointer("/otc").and_then(Value::as_str).and_then(|otc| otc.parse().ok()),
         communities: list("communities"),
         large_communities: list("large_communities"),
+        extended_communities: std::collections::BTreeSet::new(),
     })
 }
 

@@ -147,6 +147,7 @@ pub struct RouteView {
     pub local_preference: Option<u32>,
     pub communities: Vec<String>,
     pub large_communities: Vec<String>,
+    pub extended_communities: Vec<String>,
     pub only_to_customer: Option<u32>,
 }
 
@@ -285,6 +286,7 @@ impl RouteView {
             local_preference: path.local_preference,
             communities: path.communities.iter().map(ToString::to_string).collect(),
             large_communities: path.large_communities.iter().map(ToString::to_string).collect(),
+            extended_communities: path.extended_communities.iter().map(ToString::to_string).collect(),
             only_to_customer: path.only_to_customer.map(|asn| asn.0),
         }
     }
