@@ -46,6 +46,8 @@ pub(crate) struct PathAttributes {
     pub(crate) large_communities: Vec<LargeCommunity>,
     pub(crate) extended_communities: Vec<ExtendedCommunity>,
     pub(crate) only_to_customer: Option<Asn>,
+    /// The accumulated metric (RFC 7311), where it is heard.
+    pub(crate) aigp: Option<u64>,
     /// Of a reflected route (RFC 4456): the speaker that told it first, and the clusters that it came through.
     pub(crate) originator_id: Option<Ipv4Addr>,
     pub(crate) cluster_list: Vec<Ipv4Addr>,
@@ -92,4 +94,6 @@ pub struct LearnedPath {
     pub extended_communities: Vec<ExtendedCommunity>,
     /// Who has marked the route to go down to customers only (RFC 9234); ourselves in the peer's name, where our role says so.
     pub only_to_customer: Option<Asn>,
+    /// How far the route has come inside a network of several autonomous systems (RFC 7311).
+    pub aigp: Option<u64>,
 }

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use crate::bfd::{BfdConfig, Hops};
 use crate::error::ConfigError;
-use crate::{AddPath, Asn, AsnRanges, Family, GracefulRestart, ImportPolicy, Relay, Role, RoleStrictness};
+use crate::{
+    AddPath, AigpSession, Asn, AsnRanges, Family, GracefulRestart, ImportPolicy, Relay, RelayedNextHop, Role,
+    RoleStrictness,
+};
 
 /// The name of a session. Sessions are keyed by name and not by address, so that an address can be changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +77,9 @@ pub struct PeerConfig {
     /// `None`: not offered, and a lost session takes its routes with it, on both sides.
     pub graceful_restart: Option<GracefulRestart>,
     pub relay: Relay,
+    /// Of a reflector's peer.
+    pub relayed_next_hop: RelayedNextHop,
+    pub aigp: AigpSession,
     pub add_path: AddPath,
     /// A BFD session beside this one: when it fails, this one ends at once. It is not waited for, and `None` is not told to the
     /// peer as a failure. Of a peer from a range and of an unnumbered one only the session tells the address: with these BFD begins
@@ -261,6 +267,8 @@ impl PeerConfig {
             role_strictness: RoleStrictness::Lenient,
             graceful_restart: None,
             relay: Relay::Nothing,
+            relayed_next_hop: RelayedNextHop::Unchanged,
+            aigp: AigpSession::Internal,
             add_path: AddPath::default(),
             bfd: None,
             connect: Connect::Dial,
@@ -355,6 +363,9 @@ impl PeerConfig {
             }
             _ => {}
         }
+        if self.relayed_next_hop == RelayedNextHop::Own && self.relay.cluster().is_none() {
+            return Err(ConfigError::OwnNextHop);
+        }
         if self.families.is_empty() {
             return Err(ConfigError::NoFamilies);
         }
@@ -406,6 +417,10 @@ impl PeerConfig {
             import: other.import.clone(),
             ..self.clone()
         };
+        if self.relayed_next_hop == RelayedNextHop::Own {
+            // What was told with the former ones is not told again within a session.
+            (live.next_hops, live.fallback_next_hops) = (self.next_hops, self.fallback_next_hops);
+        }
         if let (Some(live), Some(other)) = (&mut live.graceful_restart, &other.graceful_restart) {
             live.forwarding_preserved.clone_from(&other.forwarding_preserved);
         }

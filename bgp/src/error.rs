@@ -32,6 +32,10 @@ impl ParseError {
 /// A configuration that no session could run with.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
+    #[error(
+        "only a reflector can tell others' routes with its own next hop: a route server is in nobody's way (RFC 7947 section 2.2.1)"
+    )]
+    OwnNextHop,
     #[error("{field} {given} is reserved: allowed are 1 to 4294967294 except 23456 and 65535")]
     UnusableAsn { field: &'static str, given: Asn },
     #[error(

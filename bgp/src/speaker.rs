@@ -27,8 +27,8 @@ use crate::peer::{Context, Peer};
 use crate::random::SplitMix64;
 use crate::rib::{Interner, Rib};
 use crate::{
-    ConfigError, ExplainedPath, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery,
-    RouteTable, SessionError, Shutdown, UnknownPeer,
+    ConfigError, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage,
+    RouteQuery, RouteTable, SessionError, Shutdown, UnknownPeer,
 };
 
 /// The engine: every peer, and the routes of each.
@@ -217,6 +217,17 @@ impl Speaker {
     /// tried again as ever, whether BFD comes up or not.
     pub fn handle_bfd_down(&mut self, now: Instant, key: &PeerKey, failure: BfdFailure) -> Result<(), UnknownPeer> {
         self.with_peer(now, key, |peer, context| peer.handle_bfd_down(context, failure))
+    }
+
+    /// Routes that are not BGP's have changed, and with them which next hops can be reached and how far they are (RFC 4271
+    /// section 9.1.2.1): the longest route that covers a next hop counts. Of BGP's own routes none belongs here, or two could
+    /// hold each other up.
+    ///
+    /// Until the first call, which may be one without changes, every next hop counts as reachable. What clients of a route
+    /// server tell is never judged by this.
+    pub fn handle_next_hop_routes(&mut self, now: Instant, changes: &[NextHopRoute]) {
+        self.routes_changed |= self.rib.change_next_hop_routes(changes);
+        self.wake(now);
     }
 
     /// What is to be written to this connection now; empty when there is nothing.

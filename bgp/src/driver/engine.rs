@@ -22,7 +22,7 @@ use crate::bfd::BfdEvent;
 use crate::record::{RecordedSpeaker, RecordingEnd};
 use crate::{
     Accepted, ConfigError, ConnectionId, DynamicPeers, DynamicStatus, Endpoints, Event, ExplainedPath, LearnedPath,
-    Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
+    NextHopRoute, Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
 };
 
 pub(super) enum Command {
@@ -32,6 +32,7 @@ pub(super) enum Command {
     SetDynamicPeers { key: PeerKey, peers: Box<DynamicPeers>, reply: oneshot::Sender<Result<(), SetPeerError>> },
     RemoveDynamicPeers { key: PeerKey },
     UpdateRoutes { key: PeerKey, changes: Vec<RouteChange> },
+    HandleNextHopRoutes { changes: Vec<NextHopRoute> },
     InitialSetComplete { key: PeerKey },
     DynamicStatus { reply: oneshot::Sender<Vec<DynamicStatus>> },
     Status { reply: oneshot::Sender<Vec<PeerStatus>> },
@@ -241,6 +242,7 @@ impl Engine {
                     warn!(%unknown, "routes are dropped");
                 }
             }
+            Command::HandleNextHopRoutes { changes } => self.speaker.handle_next_hop_routes(now, &changes),
             Command::InitialSetComplete { key } => {
                 if let Err(unknown) = self.speaker.initial_set_complete(now, &key) {
                     warn!(%unknown, "nothing to complete");

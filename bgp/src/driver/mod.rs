@@ -41,8 +41,8 @@ pub use self::bfd::{BfdThreadStatus, Scheduling};
 use self::engine::{Command, Engine};
 use self::recording::RecordingFile;
 use crate::{
-    ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath, PeerConfig, PeerKey, PeerStatus,
-    RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
+    ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig, PeerKey,
+    PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
 };
 
 /// Where to listen, and the seed of every jitter.
@@ -172,6 +172,11 @@ impl Handle {
     /// See [`Speaker::update_routes`](crate::Speaker::update_routes). Changes for a peer that is not there are dropped.
     pub async fn update_routes(&self, key: PeerKey, changes: Vec<RouteChange>) -> Result<(), Stopped> {
         self.tell(Command::UpdateRoutes { key, changes }).await
+    }
+
+    /// See [`Speaker::handle_next_hop_routes`](crate::Speaker::handle_next_hop_routes).
+    pub async fn handle_next_hop_routes(&self, changes: Vec<NextHopRoute>) -> Result<(), Stopped> {
+        self.tell(Command::HandleNextHopRoutes { changes }).await
     }
 
     /// See [`Speaker::initial_set_complete`](crate::Speaker::initial_set_complete).

@@ -48,7 +48,7 @@ impl Rib {
             if Arc::ptr_eq(&known.route, route) {
                 return was_stale;
             }
-            replaced = Some(known.sent_id);
+            replaced = Some((known.sent_id, known.route.next_hop));
             destination.paths.remove(position);
             selection::note_removal(destination);
         } else {
@@ -56,9 +56,15 @@ impl Rib {
             state.paths[Family::of(&prefix) as usize] += 1;
             state.announced.grow_and_insert(id.index());
         }
-        let sent_id = replaced.unwrap_or_else(|| free_id(destination));
+        if let Some(next_hops) = &mut self.next_hops {
+            next_hops.add(route, id);
+        }
+        let sent_id = replaced.map_or_else(|| free_id(destination), |(sent_id, _)| sent_id);
         let path = Path { route: Arc::clone(route), member, received_id: path_id, sent_id, doubt: Doubts::default() };
         let position = selection::insert(destination, path, &self.identities);
+        if let Some((_, next_hop)) = replaced {
+            self.forget_next_hop(id, next_hop);
+        }
         self.mark(id, member, if replaced.is_some() { Change::Other } else { Change::Added(position) });
         true
     }
@@ -148,6 +154,7 @@ impl Rib {
         if !destination.paths.iter().any(|path| path.member == member) {
             state.announced.set(id.index(), false);
         }
+        self.forget_next_hop(id, path.route.next_hop);
         self.mark(id, member, Change::Other);
         self.table.free_if_unused(id);
     }

@@ -18,6 +18,7 @@ mod adj_rib_out;
 mod hash;
 mod interner;
 mod member;
+mod next_hops;
 mod page;
 mod path;
 mod refresh;
@@ -35,6 +36,7 @@ use ipnet::IpNet;
 
 use self::hash::SeededHash;
 use self::member::Member;
+use self::next_hops::NextHops;
 use self::path::{Path, Routes};
 use self::relay_out::{RelayOut, View};
 use self::table::{PrefixId, Table};
@@ -45,6 +47,7 @@ use crate::{Family, LearnedPath, PeerKey, Relay, RouteAttributes};
 pub(crate) use adj_rib_out::{AdjRibOut, EndOfRib};
 pub(crate) use interner::Interner;
 pub(crate) use member::{Identity, MemberId};
+pub use next_hops::NextHopRoute;
 pub use page::{Cursor, RouteFilter, RoutePage, RouteQuery, RouteTable, ShownRoute, Standing};
 pub(crate) use path::{Route, Unconfirmed};
 pub use selection::SelectionRule;
@@ -73,6 +76,8 @@ pub enum Verdict {
     Equal(SelectionRule),
     /// This made the best path better.
     Worse(SelectionRule),
+    /// No route leads to its next hop (RFC 4271 section 9.1.2.1), so it is none to choose.
+    Unreachable,
 }
 
 /// What has happened to the paths of a prefix.
@@ -98,6 +103,8 @@ pub(crate) struct Rib {
     /// Those of them that have something to write since [`Rib::take_woken`].
     woken: Vec<MemberId>,
     octets: Vec<u8>,
+    /// Once something is known of them.
+    next_hops: Option<Box<NextHops>>,
 }
 
 const NOBODY: Identity =
@@ -117,6 +124,7 @@ impl Rib {
             receivers: Vec::new(),
             woken: Vec::new(),
             octets: Vec::new(),
+            next_hops: None,
         }
     }
 
@@ -255,9 +263,12 @@ impl Rib {
     pub(crate) fn explain(&self, prefix: &IpNet) -> Vec<ExplainedPath> {
         let Some(id) = self.table.find(prefix) else { return Vec::new() };
         let destination = self.table.get(id);
-        let ranked = selection::first(destination, &self.identities, usize::MAX, |_| true);
+        let eligible = |path: &Path| path.is_eligible(&self.identities);
+        let ranked = selection::first(destination, &self.identities, usize::MAX, eligible);
+        let others = destination.paths.iter().filter(|path| !eligible(path));
         let best = ranked.first().copied();
         let verdict = |path: &Path| match best {
+            _ if !eligible(path) => Verdict::Unreachable,
             Some(best) if !std::ptr::eq(best, path) => {
                 let rule = selection::compare(best, path, &self.identities).1;
                 if rule.breaks_ties() { Verdict::Equal(rule) } else { Verdict::Worse(rule) }
@@ -265,7 +276,7 @@ impl Rib {
             _ => Verdict::Best,
         };
         let explain = |path: &Path| ExplainedPath { path: self.learned_path(path), verdict: verdict(path) };
-        ranked.into_iter().map(explain).collect()
+        ranked.iter().copied().chain(others).map(explain).collect()
     }
 
     fn learned_path(&self, path: &Path) -> LearnedPath {
@@ -283,6 +294,7 @@ impl Rib {
             large_communities: attributes.large_communities.clone(),
             extended_communities: attributes.extended_communities.clone(),
             only_to_customer: attributes.only_to_customer,
+            aigp: attributes.aigp,
         }
     }
 

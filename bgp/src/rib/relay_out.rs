@@ -131,6 +131,14 @@ impl RelayOut {
         }
     }
 
+    /// The way to the next hop of a path to this prefix has changed. Where we name ourselves as next hop, what we tell of the
+    /// path changes with it (RFC 7311 section 3.4.3).
+    pub(super) fn note_cost(&mut self, id: PrefixId) {
+        if self.session.aigp && self.session.own_next_hops.is_some() {
+            self.told.tell_again(id);
+        }
+    }
+
     /// The session is gone: nothing is held any more.
     pub(super) fn release(self, table: &mut Table) {
         let told = self.told.prefixes();
@@ -320,6 +328,7 @@ impl View<'_> {
     fn may_get(&self, path: &Path) -> bool {
         path.member != self.member
             && self.relays[path.member.index()].passes_to(self.relay)
+            && path.is_eligible(self.identities)
             // RFC 1997. NO_EXPORT and NO_EXPORT_SUBCONFED say nothing about internal peers, and a route server obeys none of
             // them (RFC 7947 section 2.2.4).
             && !(path.route.no_advertise && self.relay != Relay::RouteServerClient)

@@ -80,6 +80,7 @@ pub(super) fn table(routes: &[RouteView]) -> String {
             (_, true) => "stale",
             ("Best", _) => "*",
             ("Outdated", _) => "outdated",
+            ("Unreachable", _) => "unreachable",
             _ => "",
         };
         let number = |number: Option<u32>| or_dash(number.map(|number| number.to_string()).unwrap_or_default());

@@ -113,14 +113,23 @@ impl Told {
     /// From now on none of them is what it should be.
     pub(super) fn forget(&mut self, selected: impl Fn(PrefixId) -> bool) -> Vec<PrefixId> {
         let forgotten: Vec<PrefixId> = self.prefixes().into_iter().filter(|id| selected(*id)).collect();
-        for &id in &forgotten {
-            match self {
-                Self::One { serials, .. } => serials[id.index()] = AGAIN,
-                Self::Several(told) => {
-                    told.range_mut((id, 0)..=(id, u32::MAX)).for_each(|(_, serial)| *serial = AGAIN);
-                }
+        forgotten.iter().for_each(|id| self.tell_again(*id));
+        forgotten
+    }
+
+    /// What was told of the prefix, if anything was, is to be told again.
+    pub(super) fn tell_again(&mut self, id: PrefixId) {
+        match self {
+            Self::One { serials, .. } => {
+                serials
+                    .get_mut(id.index())
+                    .filter(|serial| **serial != NOTHING)
+                    .into_iter()
+                    .for_each(|serial| *serial = AGAIN);
+            }
+            Self::Several(told) => {
+                told.range_mut((id, 0)..=(id, u32::MAX)).for_each(|(_, serial)| *serial = AGAIN);
             }
         }
-        forgotten
     }
 }
