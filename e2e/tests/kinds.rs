@@ -234,7 +234,7 @@ const REFUSALS: &[Refusal] = &[
     ),
     advertisement(
         "an extended community with an IPv4 address for an IPv6 one",
-        "{from: [{loadBalancers: {}}], attributes: {extendedCommunities: [\"rt:[192.0.2.1:]:1\"]}}",
+        "{from: [{loadBalancers: {}}], attributes: {extendedCommunities: [\"rt:[192.0.2.1]:1\"]}}",
         "must be rt: or soo: with an ASN or an address and a number",
     ),
     advertisement(
@@ -263,6 +263,21 @@ const REFUSALS: &[Refusal] = &[
         "less than or equal to 4294967295",
     ),
     claim("nobody's claim", "{cidr: 192.0.2.1/32, pool: public, owners: []}", "a claim needs an owner"),
+    peer(
+        "another word for accumulated metrics",
+        "{address: 192.0.2.1, peerASN: 64512, import: {aigp: Always}}",
+        "supported values: \"Enabled\", \"Disabled\"",
+    ),
+    route_server(
+        "a route server in the way",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], nextHopSelf: true}]}",
+        "nextHopSelf is a reflector's",
+    ),
+    route_server(
+        "a reflector with a role",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], reflector: true, clients: [{name: a, prefix: 10.77.0.0/16, announceRole: true}]}",
+        "announceRole is a route server's",
+    ),
     route_server(
         "nobody to let in",
         "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: []}",

@@ -11,7 +11,8 @@ use roadstead_api::kubernetes::Secret;
 use roadstead_bgp as bgp;
 use roadstead_bgp::bfd::{BfdConfig, Hops};
 use roadstead_bgp::{
-    Asn, Connect, Excess, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password, PeerConfig, Purpose,
+    AigpSession, Asn, Connect, Excess, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password, PeerConfig,
+    Purpose,
 };
 
 use crate::node::LocalNode;
@@ -107,6 +108,11 @@ impl Surroundings<'_> {
         config.next_hops = NextHops { ipv4: peer.next_hop_ipv4, ipv6: peer.next_hop_ipv6 };
         config.fallback_next_hops = NextHops { ipv4: self.node.ipv4, ipv6: self.node.ipv6 };
         config.import = import(&peer.import);
+        config.aigp = match peer.import.aigp {
+            None => AigpSession::Internal,
+            Some(kinds::AigpSession::Enabled) => AigpSession::Enabled,
+            Some(kinds::AigpSession::Disabled) => AigpSession::Disabled,
+        };
         config.graceful_restart = peer.graceful_restart.map(|time| self.graceful_restart(peer, time));
         config.bfd = peer.bfd.map(bfd);
         config.role = peer.role.map(role);

@@ -61,6 +61,10 @@ pub struct RouteServerClient {
     pub bfd: Option<Bfd>,
     /// Who opens the connection; only one machine can be dialled.
     pub mode: TransportMode,
+    /// Of a reflector: routes are told with its own next hop.
+    pub next_hop_self: bool,
+    /// Of a route server: it tells its role.
+    pub announce_role: bool,
 }
 
 impl RouteServer {
@@ -167,6 +171,20 @@ impl RouteServerClient {
             );
             findings.refuse(format!("{at}.prefix"), prefix, allowed);
         }
+        if raw.next_hop_self && !reflector {
+            findings.refuse(
+                format!("{at}.nextHopSelf"),
+                true,
+                "is a reflector's: give reflector: true, or leave it out",
+            );
+        }
+        if raw.announce_role && reflector {
+            findings.refuse(
+                format!("{at}.announceRole"),
+                true,
+                "is a route server's: roles are between ASes (RFC 9234)",
+            );
+        }
         let (hold_time, keepalive, connect_retry) = timers(at, &raw.timers, findings);
         let ttl = ttl(at, raw.ttl_security.as_ref(), raw.ebgp_multihop.as_ref(), findings);
         Some(Self {
@@ -184,6 +202,8 @@ impl RouteServerClient {
             ttl,
             bfd: bfd(at, raw.bfd.as_ref(), ttl, findings),
             mode: if raw.passive { TransportMode::Passive } else { TransportMode::Both },
+            next_hop_self: raw.next_hop_self,
+            announce_role: raw.announce_role,
         })
     }
 }

@@ -279,6 +279,18 @@ pub struct Import {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub refuse: Vec<Purpose>,
+    /// Whether the router's accumulated metrics (AIGP, RFC 7311) count; by default those of iBGP routers do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aigp: Option<AigpSession>,
+}
+
+/// Whether accumulated metrics count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AigpSession {
+    /// They are compared right behind the local preference.
+    Enabled,
+    /// They are left out.
+    Disabled,
 }
 
 /// What a prefix beyond the limit costs.

@@ -27,7 +27,9 @@ use super::{
 #[x_kube(
     validation = Rule::new("!has(self.clusterID) || (has(self.reflector) && self.reflector)").message("clusterID is a reflector's (RFC 4456)"),
     validation = Rule::new("(has(self.reflector) && self.reflector) != self.clients.exists(client, has(client.asnRanges))").message("clients of a route server need asnRanges; those of a reflector are in its own ASN and have none"),
-    validation = Rule::new("(has(self.reflector) && self.reflector) || self.clients.all(client, has(client.asnRanges))").message("clients of a route server need asnRanges")
+    validation = Rule::new("(has(self.reflector) && self.reflector) || self.clients.all(client, has(client.asnRanges))").message("clients of a route server need asnRanges"),
+    validation = Rule::new("(has(self.reflector) && self.reflector) || !self.clients.exists(client, has(client.nextHopSelf) && client.nextHopSelf)").message("nextHopSelf is a reflector's: a route server is in nobody's way (RFC 7947)"),
+    validation = Rule::new("!(has(self.reflector) && self.reflector) || !self.clients.exists(client, has(client.announceRole) && client.announceRole)").message("announceRole is a route server's: roles are between ASes (RFC 9234)")
 )]
 pub struct RouteServerSpec {
     /// Our ASN. It appears in no path that is passed on (RFC 7947 section 2.2.2).
@@ -106,6 +108,14 @@ pub struct RouteServerClient {
     /// False: also dial the client, which then is one address.
     #[serde(default = "passive")]
     pub passive: bool,
+    /// Of a reflector, true: routes are told with its own address as next hop, so packets go through this machine and must find their way from
+    /// here. Two reflectors that do so can send packets in circles (RFC 4456 section 10).
+    #[serde(default)]
+    pub next_hop_self: bool,
+    /// Of a route server, true: it says that it is one (RFC 9234). What clients are told is marked to go down to their customers only, and a
+    /// marked route from a client is refused as a leak.
+    #[serde(default)]
+    pub announce_role: bool,
 }
 
 /// ASNs from one to another, both included.

@@ -11,7 +11,7 @@ use roadstead_api::checked::{self, RouteServer, RouteServerClient, TransportMode
 use roadstead_bgp::bfd::{BfdConfig, Hops};
 use roadstead_bgp::{
     AddPath, Asn, AsnRanges, Connect, DynamicPeers, Family, ImportPolicy, MaxPrefixes, Password, PeerAsn, PeerConfig,
-    PeerKey, PrefixRule, Relay, Ttl,
+    PeerKey, PrefixRule, Relay, RelayedNextHop, Role, Ttl,
 };
 
 /// Where a client is dialled.
@@ -69,6 +69,10 @@ fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> 
         Some(cluster) => Relay::ReflectorClient { cluster },
         None => Relay::RouteServerClient,
     };
+    if entry.next_hop_self {
+        config.relayed_next_hop = RelayedNextHop::Own;
+    }
+    config.role = entry.announce_role.then_some(Role::RouteServer);
     config.import = everything(entry.max_prefixes);
     config.add_path = AddPath { send: entry.max_paths, ..AddPath::default() };
     config.families = entry.families.iter().copied().map(family).collect();
@@ -183,6 +187,21 @@ mod tests {
         };
         assert_eq!(range.template.relay, Relay::ReflectorClient { cluster: "10.0.0.9".parse().unwrap() });
         assert!(range.template.is_internal());
+        assert_eq!((range.template.relayed_next_hop, range.template.role), (RelayedNextHop::Unchanged, None));
+    }
+
+    #[test]
+    fn what_a_client_is_told_can_be_changed() {
+        let Client::Range(range) = entry(r#","announceRole":true"#).unwrap() else { panic!("not a range") };
+        assert_eq!(range.template.role, Some(Role::RouteServer));
+        let reflector = server(
+            r#"{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],"reflector":true,
+                "clients":[{"name":"a","prefix":"10.77.0.0/16","nextHopSelf":true}]}"#,
+        );
+        let Ok(Client::Range(range)) = of(&reflector, Path::new("")).remove(&"a".into()).unwrap() else {
+            panic!("not a range")
+        };
+        assert_eq!(range.template.relayed_next_hop, RelayedNextHop::Own);
     }
 
     #[test]
