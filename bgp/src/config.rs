@@ -180,9 +180,11 @@ pub struct Transport {
     /// Bind the dialled connection to this interface. With a link-local `remote` a connection that comes in must come over it
     /// too: on another link the same address is another router.
     pub source_interface: Option<String>,
-    /// TCP MD5 signatures (RFC 2385).
+    /// The key that both sides sign with, if they do.
     #[cfg_attr(feature = "record", serde(with = "crate::record::hidden"))]
     pub password: Option<Password>,
+    /// How they do; without a password of no consequence.
+    pub signature: Signature,
     pub ttl: Ttl,
 }
 
@@ -222,12 +224,58 @@ pub enum Ttl {
     Security { hops: u8 },
 }
 
-/// A TCP MD5 key. Its `Debug` form shows nothing of it.
+/// How the segments of a connection are signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum Signature {
+    /// TCP MD5 (RFC 2385).
+    #[default]
+    Md5,
+    /// TCP-AO (RFC 5925). Linux has it from 6.7 on, where it was built in.
+    TcpAo {
+        algorithm: AoAlgorithm,
+        /// The KeyID in what we send: the router's receive ID.
+        send_id: u8,
+        /// The KeyID in what the router sends.
+        receive_id: u8,
+    },
+}
+
+impl Signature {
+    /// For messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "TCP MD5",
+            Self::TcpAo { .. } => "TCP-AO",
+        }
+    }
+}
+
+/// What a TCP-AO key signs with: those that RFC 5926 section 2 requires, with 96 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum AoAlgorithm {
+    /// HMAC-SHA-1-96.
+    HmacSha1,
+    /// AES-128-CMAC-96.
+    AesCmac,
+}
+
+impl fmt::Display for AoAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha1 => "HMAC-SHA-1-96",
+            Self::AesCmac => "AES-128-CMAC-96",
+        })
+    }
+}
+
+/// The key of a signed connection. Its `Debug` form shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Arc<str>);
 
 impl Password {
-    /// The longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
+    /// The longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`, `TCP_AO_MAXKEYLEN`).
     pub const MAX_LENGTH: usize = 80;
 
     pub fn new(secret: impl Into<Arc<str>>) -> Self {
@@ -272,7 +320,14 @@ impl PeerConfig {
             add_path: AddPath::default(),
             bfd: None,
             connect: Connect::Dial,
-            transport: Transport { remote, source: None, source_interface: None, password: None, ttl: Ttl::Default },
+            transport: Transport {
+                remote,
+                source: None,
+                source_interface: None,
+                password: None,
+                signature: Signature::Md5,
+                ttl: Ttl::Default,
+            },
         }
     }
 

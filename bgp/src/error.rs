@@ -60,7 +60,7 @@ pub enum ConfigError {
     SeveralPaths { given: u8 },
     #[error("no address family is enabled: at least one of IPv4 and IPv6 unicast")]
     NoFamilies,
-    #[error("the password has {given} octets: TCP MD5 takes 1 to 80")]
+    #[error("the password has {given} octets: TCP MD5 and TCP-AO take 1 to 80")]
     PasswordLength { given: usize },
     #[error("a hop count of 0 reaches nobody: 1 to 255")]
     ZeroHops,

@@ -76,7 +76,8 @@ pub use asn::{Asn, AsnRanges};
 pub use attributes::{AsPath, LearnedPath, Origin, RouteAttributes};
 pub use community::{Community, LargeCommunity};
 pub use config::{
-    Connect, ExtendedMessages, ExtendedNextHop, NextHops, Password, PeerAsn, PeerConfig, PeerKey, Transport, Ttl,
+    AoAlgorithm, Connect, ExtendedMessages, ExtendedNextHop, NextHops, Password, PeerAsn, PeerConfig, PeerKey,
+    Signature, Transport, Ttl,
 };
 pub use dynamic::{DynamicEnd, DynamicPeers, DynamicStatus};
 pub use error::{ConfigError, OpenError, ParseError, SessionError, UnknownPeer};

@@ -129,6 +129,26 @@ const REFUSALS: &[Refusal] = &[
         "{address: 192.0.2.1, peerASN: 64512, ttlSecurity: {hops: 1}, ebgpMultihop: {ttl: 4}}",
         "ttlSecurity and ebgpMultihop exclude each other",
     ),
+    peer(
+        "an authentication without a password",
+        "{address: 192.0.2.1, peerASN: 64512, authentication: {type: MD5}}",
+        "authentication says how a password signs: it needs passwordSecret",
+    ),
+    peer(
+        "TCP-AO without KeyIDs",
+        "{address: 192.0.2.1, peerASN: 64512, passwordSecret: {name: a}, authentication: {type: TCPAO, sendID: 1}}",
+        "TCPAO needs sendID and receiveID",
+    ),
+    peer(
+        "MD5 with a KeyID",
+        "{address: 192.0.2.1, peerASN: 64512, passwordSecret: {name: a}, authentication: {type: MD5, sendID: 1}}",
+        "TCPAO needs sendID and receiveID",
+    ),
+    peer(
+        "a KeyID beyond an octet",
+        "{address: 192.0.2.1, peerASN: 64512, passwordSecret: {name: a}, authentication: {type: TCPAO, sendID: 1, receiveID: 256}}",
+        "less than or equal to 255",
+    ),
     peer("neither address nor interface", "{peerASN: 64512}", "exactly one of address and interface must be given"),
     peer(
         "both address and interface",
@@ -297,6 +317,11 @@ const REFUSALS: &[Refusal] = &[
         "one client of any ASN",
         "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16}, {name: b, prefix: 10.78.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
         "clients of a route server need asnRanges",
+    ),
+    route_server(
+        "an authentication without a password",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], authentication: {type: MD5}}]}",
+        "authentication says how a password signs: it needs passwordFile",
     ),
     route_server(
         "BFD over several hops to neighbours",

@@ -11,8 +11,8 @@ use roadstead_api::kubernetes::Secret;
 use roadstead_bgp as bgp;
 use roadstead_bgp::bfd::{BfdConfig, Hops};
 use roadstead_bgp::{
-    AigpSession, Asn, Connect, Excess, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password, PeerConfig,
-    Purpose,
+    AigpSession, AoAlgorithm, Asn, Connect, Excess, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password,
+    PeerConfig, Purpose, Signature,
 };
 
 use crate::node::LocalNode;
@@ -129,6 +129,7 @@ impl Surroundings<'_> {
             checked::Ttl::Security { hops } => bgp::Ttl::Security { hops },
         };
         config.transport.password = peer.password.as_ref().map(|key| self.password(key)).transpose()?;
+        config.transport.signature = signature(peer.authentication);
         if let Some(redirect) = self.redirect {
             self.redirect(&mut config, &peer.name, redirect);
         }
@@ -192,7 +193,23 @@ fn role(role: kinds::Role) -> bgp::Role {
     }
 }
 
-fn bfd(bfd: checked::Bfd) -> BfdConfig {
+/// How the engine is to sign.
+pub fn signature(authentication: checked::Authentication) -> Signature {
+    match authentication {
+        checked::Authentication::Md5 => Signature::Md5,
+        checked::Authentication::TcpAo { algorithm, send_id, receive_id } => Signature::TcpAo {
+            algorithm: match algorithm {
+                kinds::AuthenticationAlgorithm::HMACSHA1 => AoAlgorithm::HmacSha1,
+                kinds::AuthenticationAlgorithm::AESCMAC => AoAlgorithm::AesCmac,
+            },
+            send_id,
+            receive_id,
+        },
+    }
+}
+
+/// BFD as the engine is to speak it.
+pub fn bfd(bfd: checked::Bfd) -> BfdConfig {
     BfdConfig {
         transmit_interval: bfd.transmit_interval,
         receive_interval: bfd.receive_interval,

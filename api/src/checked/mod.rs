@@ -20,7 +20,7 @@ pub use claim::{ClaimName, host_prefix};
 pub use error::{Findings, Invalid, ObjectRef};
 pub use import::{Excess, Import, MaxPrefixes, PrefixRule};
 pub use network::Network;
-pub use peer::{Bfd, Family, Peer, PeerAsn, SecretKey, TransportMode, Ttl, asn};
+pub use peer::{Authentication, Bfd, Family, Peer, PeerAsn, SecretKey, TransportMode, Ttl, asn};
 pub use pool::{NamespaceChoice, Pool};
 pub use range::{AddressRange, RangeError};
 pub use route_server::{RouteServer, RouteServerClient};

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Findings, Import, Invalid, ObjectRef, Selector};
-use crate::kinds::{self, AddressFamily, AsnNumber, BgpPeer, BgpPeerSpec, PeerType, Role};
+use crate::kinds::{
+    self, AddressFamily, AsnNumber, AuthenticationAlgorithm, AuthenticationType, BgpPeer, BgpPeerSpec, PeerType, Role,
+};
 
 /// A `BGPPeer` whose fields were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Peer {
     pub connect_retry: Duration,
     /// The Secret that signs the session.
     pub password: Option<SecretKey>,
+    /// How the password signs.
+    pub authentication: Authentication,
     /// The TTL of the session's packets.
     pub ttl: Ttl,
     /// The families offered.
@@ -91,6 +95,23 @@ pub enum Ttl {
     Security {
         /// How many hops away the router is.
         hops: u8,
+    },
+}
+
+/// How a password signs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authentication {
+    /// TCP MD5 (RFC 2385).
+    #[default]
+    Md5,
+    /// TCP-AO (RFC 5925).
+    TcpAo {
+        /// With this.
+        algorithm: AuthenticationAlgorithm,
+        /// The KeyID in what we send.
+        send_id: u8,
+        /// The KeyID in what the router sends.
+        receive_id: u8,
     },
 }
 
@@ -208,6 +229,12 @@ impl Peer {
             keepalive,
             connect_retry,
             password: spec.password_secret.as_ref().map(|secret| SecretKey { name: secret.name.0.clone() }),
+            authentication: authentication(
+                ("spec", "passwordSecret"),
+                spec.authentication.as_ref(),
+                spec.password_secret.is_some(),
+                findings,
+            ),
             ttl,
             families: spec.families.iter().map(|family| Family::from(*family)).collect(),
             next_hop_ipv4,
@@ -334,6 +361,49 @@ fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Finding
         );
     }
     raw.enabled.then(|| Duration::from_secs(checked.unwrap_or(1).into()))
+}
+
+/// How the password of the object or the part of it that is `at` signs, which stands in its field `password`.
+pub(super) fn authentication(
+    (at, password): (&str, &str),
+    raw: Option<&kinds::Authentication>,
+    has_password: bool,
+    findings: &mut Findings,
+) -> Authentication {
+    let Some(raw) = raw else { return Authentication::Md5 };
+    let at = format!("{at}.authentication");
+    if !has_password {
+        findings.refuse(&at, format!("{:?}", raw.r#type), format!("says how a password signs: it needs {password}"));
+    }
+    let mut id = |field: &str, given: Option<i32>| match given.map(u8::try_from) {
+        Some(Ok(id)) => id,
+        other => {
+            let given = given.map(|given| given.to_string()).unwrap_or_default();
+            let allowed = if other.is_some() { "must be from 0 to 255" } else { "must be given with type TCPAO" };
+            findings.refuse(format!("{at}.{field}"), given, allowed);
+            0
+        }
+    };
+    match raw.r#type {
+        AuthenticationType::TCPAO => Authentication::TcpAo {
+            algorithm: raw.algorithm.unwrap_or(AuthenticationAlgorithm::HMACSHA1),
+            send_id: id("sendID", raw.send_id),
+            receive_id: id("receiveID", raw.receive_id),
+        },
+        AuthenticationType::MD5 => {
+            let given = [
+                ("sendID", raw.send_id.map(|id| id.to_string())),
+                ("receiveID", raw.receive_id.map(|id| id.to_string())),
+                ("algorithm", raw.algorithm.map(|algorithm| format!("{algorithm:?}"))),
+            ];
+            for (field, given) in given {
+                if let Some(given) = given {
+                    findings.refuse(format!("{at}.{field}"), given, "is TCP-AO's: give type TCPAO, or leave it out");
+                }
+            }
+            Authentication::Md5
+        }
+    }
 }
 
 fn bfd_of_peer(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
@@ -541,6 +611,30 @@ mod tests {
                 &["spec.gracefulRestart.restartTimeSeconds"],
             );
         }
+        let signed = |authentication: &str| {
+            let secret = r#""passwordSecret":{"name":"tor"}"#;
+            format!(r#"{{"address":"192.0.2.1","peerASN":1,{secret},"authentication":{{{authentication}}}}}"#)
+        };
+        check(&signed(r#""type":"MD5""#), &[]);
+        check(&signed(r#""type":"TCPAO","sendID":0,"receiveID":255,"algorithm":"AESCMAC""#), &[]);
+        check(
+            &signed(r#""type":"TCPAO","sendID":256"#),
+            &[
+                "spec.authentication.sendID: \"256\": must be from 0 to 255",
+                "spec.authentication.receiveID: \"\": must be given with type TCPAO",
+            ],
+        );
+        check(
+            &signed(r#""type":"MD5","sendID":1,"algorithm":"HMACSHA1""#),
+            &[
+                "spec.authentication.sendID: \"1\": is TCP-AO's",
+                "spec.authentication.algorithm: \"HMACSHA1\": is TCP-AO's",
+            ],
+        );
+        check(
+            r#"{"address":"192.0.2.1","peerASN":1,"authentication":{"type":"MD5"}}"#,
+            &["spec.authentication: \"MD5\": says how a password signs: it needs passwordSecret"],
+        );
         for (field, given, allowed) in [
             ("transmitIntervalMilliseconds", "9", "must be from 10 to 60000"),
             ("receiveIntervalMilliseconds", "60001", "must be from 10 to 60000"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::peer::{Bfd, Family, TransportMode, Ttl, asn, bfd, timers, ttl};
+use super::peer::{Authentication, Bfd, Family, TransportMode, Ttl, asn, authentication, bfd, timers, ttl};
 use super::range::parse_cidr;
 use super::{Findings, Invalid, ObjectRef};
 use crate::kinds::{self, Ipv4Text};
@@ -55,6 +55,8 @@ pub struct RouteServerClient {
     pub connect_retry: Duration,
     /// The file that holds the password.
     pub password_file: Option<PathBuf>,
+    /// How the password signs.
+    pub authentication: Authentication,
     /// The TTL of the sessions' packets.
     pub ttl: Ttl,
     /// BFD beside each session.
@@ -199,6 +201,12 @@ impl RouteServerClient {
             keepalive,
             connect_retry,
             password_file: raw.password_file.as_ref().map(PathBuf::from),
+            authentication: authentication(
+                (at, "passwordFile"),
+                raw.authentication.as_ref(),
+                raw.password_file.is_some(),
+                findings,
+            ),
             ttl,
             bfd: bfd(at, raw.bfd.as_ref(), ttl, findings),
             mode: if raw.passive { TransportMode::Passive } else { TransportMode::Both },
@@ -342,6 +350,10 @@ mod tests {
         check(
             &format!(r#"{{{CLIENT},{asns},"ttlSecurity":{{"hops":1}},"bfd":{{"minimumTTL":250}}}}"#),
             &["spec.clients[0].bfd.minimumTTL: \"250\": is for routers several hops away"],
+        );
+        check(
+            &format!(r#"{{{CLIENT},{asns},"authentication":{{"type":"MD5"}}}}"#),
+            &["spec.clients[0].authentication: \"MD5\": says how a password signs: it needs passwordFile"],
         );
         let found =
             server(r#"{"asn":0,"routerID":"0.0.0.0","listen":["10.77.0.1"],"clusterID":"1.1.1.1","clients":[]}"#);

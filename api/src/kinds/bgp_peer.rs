@@ -34,6 +34,7 @@ use super::{AddressText, AsnNumber, CidrText, Condition, Ipv4Text, Ipv6Text, Lab
     validation = Rule::new("!has(self.role) || !has(self.peerType) || self.peerType != 'Internal'").message("role is for external sessions (RFC 9234)"),
     validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for routers several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
     validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.interface)").message("bfd.minimumTTL is for routers several hops away, and one behind interface is on that link (RFC 5881 section 5)"),
+    validation = Rule::new("!has(self.authentication) || has(self.passwordSecret)").message("authentication says how a password signs: it needs passwordSecret"),
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
     validation = Rule::new("has(self.address) != has(self.interface)").message("exactly one of address and interface must be given"),
     validation = Rule::new("!has(self.interface) || !(has(self.sourceAddress) || has(self.sourceInterface) || has(self.ebgpMultihop))").message("interface excludes sourceAddress, sourceInterface and ebgpMultihop, as the session is on that link"),
@@ -78,9 +79,12 @@ pub struct BgpPeerSpec {
     /// The session's timers.
     #[serde(default)]
     pub timers: Timers,
-    /// Key `password` of this Secret in the controller's namespace signs the session by TCP MD5 (RFC 2385).
+    /// Key `password` of this Secret in the controller's namespace signs the session, by TCP MD5 (RFC 2385) unless `authentication` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<SecretReference>,
+    /// How the password signs; by default TCP MD5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// GTSM (RFC 5082): accept only packets whose TTL shows that they crossed at most so many hops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_security: Option<TtlSecurity>,
@@ -178,6 +182,46 @@ pub struct Timers {
 pub struct SecretReference {
     /// The Secret's name.
     pub name: ObjectName,
+}
+
+/// How the segments of a session are signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.type == 'TCPAO' ? has(self.sendID) && has(self.receiveID) : !has(self.sendID) && !has(self.receiveID) && !has(self.algorithm)").message("TCPAO needs sendID and receiveID, as the router has them the other way round; MD5 takes neither, and no algorithm")
+)]
+pub struct Authentication {
+    /// By which option of TCP.
+    pub r#type: AuthenticationType,
+    /// What TCP-AO signs with; default HMACSHA1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<AuthenticationAlgorithm>,
+    /// The KeyID in what we send: the router's receive ID.
+    #[serde(default, rename = "sendID", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub send_id: Option<i32>,
+    /// The KeyID in what the router sends: its send ID.
+    #[serde(default, rename = "receiveID", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub receive_id: Option<i32>,
+}
+
+/// An option of TCP that signs segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AuthenticationType {
+    /// TCP MD5 (RFC 2385).
+    MD5,
+    /// TCP-AO (RFC 5925). Nodes need Linux 6.7 or newer, built with CONFIG_TCP_AO; without it the session stays down and says so.
+    TCPAO,
+}
+
+/// What TCP-AO signs with (RFC 5926).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AuthenticationAlgorithm {
+    /// HMAC-SHA-1-96.
+    HMACSHA1,
+    /// AES-128-CMAC-96.
+    AESCMAC,
 }
 
 /// GTSM.

@@ -4,7 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AddressFamily, AsnNumber, Bfd, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers, TtlSecurity,
+    AddressFamily, AsnNumber, Authentication, Bfd, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers,
+    TtlSecurity,
 };
 
 /// A route server (RFC 7947) or a route reflector (RFC 4456), as `roadstead route-server` runs it.
@@ -60,6 +61,7 @@ pub struct RouteServerSpec {
 #[x_kube(
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
     validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for clients several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
+    validation = Rule::new("!has(self.authentication) || has(self.passwordFile)").message("authentication says how a password signs: it needs passwordFile"),
     validation = Rule::new("!has(self.passive) || self.passive || self.prefix.endsWith(self.prefix.contains(':') ? '/128' : '/32')").message("passive: false needs a prefix of one address: nobody can dial a whole network")
 )]
 pub struct RouteServerClient {
@@ -90,11 +92,14 @@ pub struct RouteServerClient {
     /// The sessions' timers.
     #[serde(default)]
     pub timers: Timers,
-    /// What stands in this file, without the end of its line, signs the sessions by TCP MD5 (RFC 2385). A relative path is below the
-    /// directory of manifests.
+    /// What stands in this file, without the end of its line, signs the sessions, by TCP MD5 (RFC 2385) unless `authentication` says
+    /// otherwise. A relative path is below the directory of manifests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub password_file: Option<String>,
+    /// How the password signs; by default TCP MD5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// GTSM (RFC 5082): accept only packets whose TTL shows that they crossed at most so many hops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_security: Option<TtlSecurity>,

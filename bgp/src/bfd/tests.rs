@@ -720,6 +720,7 @@ fn paths_are_shared_by_address_and_not_by_port() {
         source: None,
         source_interface: None,
         password: None,
+        signature: crate::Signature::Md5,
         ttl: crate::Ttl::Default,
     };
     let path = |remote: &str, hops| Arc::new(Path::of(&transport(remote), hops));

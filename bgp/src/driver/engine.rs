@@ -289,6 +289,7 @@ impl Engine {
 
     fn set_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig) -> Result<(), SetPeerError> {
         config.check()?;
+        Caller::counterpart(&key, &config).check_signature()?;
         if let Some(interface) = config.transport.unnumbered() {
             self.watch_link(interface);
         }
@@ -347,6 +348,7 @@ impl Engine {
         peers.check()?;
         let others = self.peers_that_call(None).chain(self.ranges_that_call(Some(&key))).collect();
         let caller = Caller::range(&key, &peers);
+        caller.check_signature()?;
         self.with_passwords(Some(caller), others, |speaker| speaker.set_dynamic_peers(now, key.clone(), peers))?;
         for member in self.speaker.members(&key) {
             self.watch(member);

@@ -268,9 +268,9 @@ mod tests {
     use super::*;
     use crate::bfd::{BfdConfig, Hops};
     use crate::{
-        AigpSession, Connect, Excess, ExtendedMessages, Family, GracefulRestart, ImportPolicy, LinkBandwidth,
-        MaxPrefixes, NextHops, Password, PrefixRule, Purpose, RelayedNextHop, Role, RoleStrictness, Transitivity,
-        Transport, Ttl,
+        AigpSession, AoAlgorithm, Connect, Excess, ExtendedMessages, Family, GracefulRestart, ImportPolicy,
+        LinkBandwidth, MaxPrefixes, NextHops, Password, PrefixRule, Purpose, RelayedNextHop, Role, RoleStrictness,
+        Signature, Transitivity, Transport, Ttl,
     };
 
     /// Nothing in it is as in [`PeerConfig::new`].
@@ -312,6 +312,7 @@ mod tests {
             transport: Transport {
                 source: Some("2001:db8::2".parse().unwrap()),
                 source_interface: Some("eth0".to_owned()),
+                signature: Signature::TcpAo { algorithm: AoAlgorithm::AesCmac, send_id: 1, receive_id: 255 },
                 ttl: Ttl::Security { hops: 3 },
                 ..new.transport.clone()
             },

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use roadstead_api::checked::{self, RouteServer, RouteServerClient, TransportMode};
-use roadstead_bgp::bfd::{BfdConfig, Hops};
 use roadstead_bgp::{
     AddPath, Asn, AsnRanges, Connect, DynamicPeers, Family, ImportPolicy, MaxPrefixes, Password, PeerAsn, PeerConfig,
     PeerKey, PrefixRule, Relay, RelayedNextHop, Role, Ttl,
 };
+use roadstead_speaker::session;
 
 /// Where a client is dialled.
 const BGP_PORT: u16 = 179;
@@ -85,7 +85,8 @@ fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> 
         checked::Ttl::Multihop(ttl) => Ttl::Multihop(ttl),
         checked::Ttl::Security { hops } => Ttl::Security { hops },
     };
-    config.bfd = entry.bfd.map(bfd);
+    config.transport.signature = session::signature(entry.authentication);
+    config.bfd = entry.bfd.map(session::bfd);
     config.connect = match entry.mode {
         TransportMode::Dial => Connect::Dial,
         TransportMode::Both => Connect::Both,
@@ -115,15 +116,6 @@ fn family(family: checked::Family) -> Family {
     }
 }
 
-fn bfd(bfd: checked::Bfd) -> BfdConfig {
-    BfdConfig {
-        transmit_interval: bfd.transmit_interval,
-        receive_interval: bfd.receive_interval,
-        multiplier: bfd.multiplier,
-        hops: bfd.minimum_ttl.map_or(Hops::Single, |minimum_ttl| Hops::Multi { minimum_ttl }),
-    }
-}
-
 fn password(path: &Path) -> Result<Password, Refusal> {
     let path = path.to_owned();
     match fs::read_to_string(&path) {
@@ -139,6 +131,7 @@ fn password(path: &Path) -> Result<Password, Refusal> {
 mod tests {
     use super::*;
     use roadstead_api::kinds;
+    use roadstead_bgp::bfd::{BfdConfig, Hops};
 
     fn server(spec: &str) -> RouteServer {
         let raw = kinds::RouteServer::new("default", serde_json::from_str(spec).unwrap());
