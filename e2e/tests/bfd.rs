@@ -371,9 +371,6 @@ impl Watcher<'_> {
 
 /// A planned restart with graceful restart beside BFD. The router sees TCP end and keeps our routes before it hears AdminDown, so BFD costs
 /// none of them: not while nobody is there, for several detection times, and not when BFD comes up again.
-///
-/// What is left is graceful restart's own: we do not say that forwarding went on (F), so at the new OPEN the router drops what it has kept
-/// (RFC 4724 section 4.2), until it is told again a moment later.
 fn planned_restart(
     scene: &Scene,
     stage: &Stage<'_>,
