@@ -54,7 +54,7 @@ impl Rib {
         } else {
             let state = &mut self.members[member.index()];
             state.paths[Family::of(&prefix) as usize] += 1;
-            state.announced.grow_and_insert(id.index());
+            state.note_announced(id);
         }
         if let Some(next_hops) = &mut self.next_hops {
             next_hops.add(route, id);
@@ -145,7 +145,7 @@ impl Rib {
 
     fn remove_at(&mut self, member: MemberId, id: PrefixId, position: usize) {
         let destination = self.table.get_mut(id);
-        let mut path = destination.paths.remove(position);
+        let Some(mut path) = destination.paths.remove(position) else { return };
         let family = Family::of(&destination.prefix);
         selection::note_removal(destination);
         let state = &mut self.members[member.index()];
@@ -156,7 +156,7 @@ impl Rib {
         }
         self.forget_next_hop(id, path.route.next_hop);
         self.mark(id, member, Change::Other);
-        self.table.free_if_unused(id);
+        self.table.note_if_unused(id);
     }
 }
 

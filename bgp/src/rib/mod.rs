@@ -21,6 +21,7 @@ mod member;
 mod next_hops;
 mod page;
 mod path;
+mod paths;
 mod refresh;
 mod relay_out;
 mod replacement;
@@ -198,9 +199,10 @@ impl Rib {
             return;
         }
         let destination = self.table.get_mut(id);
+        let source_relay = self.relays[source.index()];
         for &receiver in &self.receivers {
             let relay = self.relays[receiver.index()];
-            if receiver == source || !self.relays[source.index()].passes_to(relay) {
+            if receiver == source || !source_relay.passes_to(relay) {
                 continue;
             }
             let Some(out) = &mut self.members[receiver.index()].out else { continue };
@@ -302,7 +304,7 @@ impl Rib {
     fn reorder(&mut self, member: MemberId) {
         for id in self.members[member.index()].announced() {
             let destination = self.table.get_mut(id);
-            for path in std::mem::take(&mut destination.paths) {
+            for path in destination.paths.take() {
                 selection::insert(destination, path, &self.identities);
             }
             self.mark(id, member, Change::Other);

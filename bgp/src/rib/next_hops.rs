@@ -121,7 +121,7 @@ impl Rib {
         self.next_hops = Some(next_hops);
         for (&id, members) in &concerned {
             let destination = self.table.get_mut(id);
-            for path in std::mem::take(&mut destination.paths) {
+            for path in destination.paths.take() {
                 selection::insert(destination, path, &self.identities);
             }
             for receiver in &self.receivers {
@@ -136,7 +136,7 @@ impl Rib {
     fn reachable_next_hops(&self) -> NextHops {
         let mut next_hops = NextHops::default();
         for (id, destination) in self.table.reachable() {
-            for path in &destination.paths {
+            for path in destination.paths.iter() {
                 next_hops.used.entry(path.route.next_hop).or_default().prefixes.insert(id);
             }
         }

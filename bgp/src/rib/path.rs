@@ -80,25 +80,34 @@ pub(crate) enum Unconfirmed {
 
 /// A set of [`Unconfirmed`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Doubts(u8);
+pub(super) struct Doubts {
+    restart: bool,
+    refresh: bool,
+}
 
 impl Doubts {
     pub(super) const fn contains(self, why: Unconfirmed) -> bool {
-        self.0 & (1 << why as u8) != 0
+        match why {
+            Unconfirmed::Restart => self.restart,
+            Unconfirmed::Refresh => self.refresh,
+        }
     }
 
     /// Whether it was not there.
     pub(super) const fn insert(&mut self, why: Unconfirmed) -> bool {
-        let new = !self.contains(why);
-        self.0 |= 1 << why as u8;
-        new
+        !std::mem::replace(self.get_mut(why), true)
     }
 
     /// Whether it was there.
     pub(super) const fn remove(&mut self, why: Unconfirmed) -> bool {
-        let known = self.contains(why);
-        self.0 &= !(1 << why as u8);
-        known
+        std::mem::replace(self.get_mut(why), false)
+    }
+
+    const fn get_mut(&mut self, why: Unconfirmed) -> &mut bool {
+        match why {
+            Unconfirmed::Restart => &mut self.restart,
+            Unconfirmed::Refresh => &mut self.refresh,
+        }
     }
 }
 

@@ -104,9 +104,11 @@ pub(super) fn best<'a>(
     eligible: impl Fn(&Path) -> bool,
 ) -> Option<&'a Path> {
     let mut candidates = destination.paths.iter().filter(|path| eligible(path));
-    if !destination.med_decides {
-        return candidates.next();
-    }
+    if destination.med_decides { by_elimination(candidates, identities) } else { candidates.next() }
+}
+
+/// The best where MED gives paths no order.
+fn by_elimination<'a>(candidates: impl Iterator<Item = &'a Path>, identities: &[Identity]) -> Option<&'a Path> {
     // The first of each neighbouring AS by MED and then by rank; of those the first by rank.
     let mut winners: Vec<&Path> = Vec::new();
     for path in candidates {

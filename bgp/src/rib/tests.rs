@@ -386,6 +386,7 @@ fn a_table_without_peers_is_empty() {
     assert_eq!(model.rib.table.reachable().count(), 0);
     model.rib.change_next_hop_routes(&[]);
     assert_eq!(model.rib.next_hops.as_ref().unwrap().used(), 0);
+    model.rib.table.free_unused();
     assert!(PREFIXES.iter().all(|prefix| model.rib.table.find(&prefix.parse().unwrap()).is_none()));
 }
 

@@ -275,23 +275,25 @@ fn put_length(output: &mut BytesMut, position: usize, length: usize) {
 /// One prefix (RFC 4271 section 4.3; RFC 7911 section 3), if it ends before `limit`.
 fn put_nlri(output: &mut BytesMut, prefix: &IpNet, path_id: Option<u32>, limit: usize) -> bool {
     let octets = usize::from(prefix.prefix_len()).div_ceil(8);
-    if output.len() + path_id.map_or(0, |_| 4) + 1 + octets > limit {
+    let end = output.len() + path_id.map_or(0, |_| 4) + 1 + octets;
+    if end > limit {
         return false;
     }
-    // One copy and not four: this is done for every prefix and every peer.
-    let mut nlri = [0; LONGEST_NLRI];
-    let start = match path_id {
-        Some(path_id) => {
-            nlri[..4].copy_from_slice(&path_id.to_be_bytes());
-            0
-        }
-        None => 4,
-    };
-    nlri[4] = prefix.prefix_len();
-    match prefix {
-        IpNet::V4(net) => nlri[5..9].copy_from_slice(&net.network().octets()),
-        IpNet::V6(net) => nlri[5..].copy_from_slice(&net.network().octets()),
+    if let Some(path_id) = path_id {
+        output.extend_from_slice(&path_id.to_be_bytes());
     }
-    output.put_slice(&nlri[start..5 + octets]);
+    // Done for every prefix and every peer, so whole addresses are copied, whose length the compiler knows, and then cut.
+    // The host bits of a prefix in the table are zero.
+    match prefix {
+        IpNet::V4(net) => {
+            let [a, b, c, d] = net.addr().octets();
+            output.extend_from_slice(&[net.prefix_len(), a, b, c, d]);
+        }
+        IpNet::V6(net) => {
+            output.extend_from_slice(&[net.prefix_len()]);
+            output.extend_from_slice(&net.addr().octets());
+        }
+    }
+    output.truncate(end);
     true
 }
