@@ -146,8 +146,8 @@ impl Peer {
         let (router_id, cluster) = (self.config.router_id, self.config.relay.cluster());
         *context.routes_changed |= context.rib.retain(self.member, |prefix, route| {
             let (next_hop, attributes) = (route.next_hop, &route.attributes);
-            let candidate = Candidate { prefix, next_hop, attributes, local_asn, local_address, router_id, cluster };
-            policy.judge(&candidate).is_ok()
+            let candidate = Candidate { next_hop, attributes, local_asn, local_address, router_id, cluster };
+            policy.judge(&candidate).and_then(|()| policy.judge_prefix(prefix)).is_ok()
         });
         for family in families {
             self.ask_for(id, family);
@@ -230,24 +230,26 @@ impl Peer {
         }
         self.session.received += received.announced.len() as u64;
         if let Some(attributes) = &attributes {
-            let mut known: Option<Arc<Route>> = None;
+            let mut known: Option<(Arc<Route>, Result<(), RefusalReason>)> = None;
             for reach in received.announced {
                 // One for all, but where a message has routes of both families.
-                let route = match &known {
-                    Some(route) if route.next_hop == reach.next_hop => route,
-                    _ => known.insert(context.rib.route(attributes, reach.next_hop)),
+                let (route, verdict) = match &known {
+                    Some(known) if known.0.next_hop == reach.next_hop => known,
+                    _ => {
+                        let route = context.rib.route(attributes, reach.next_hop);
+                        let verdict = self.config.import.judge(&Candidate {
+                            next_hop: reach.next_hop,
+                            attributes: &route.attributes,
+                            local_asn: self.config.local_asn,
+                            local_address,
+                            router_id: self.config.router_id,
+                            cluster: self.config.relay.cluster(),
+                        });
+                        known.insert((route, mark.and(verdict)))
+                    }
                 };
-                let candidate = Candidate {
-                    prefix: &reach.nlri.prefix,
-                    next_hop: reach.next_hop,
-                    attributes: &route.attributes,
-                    local_asn: self.config.local_asn,
-                    local_address,
-                    router_id: self.config.router_id,
-                    cluster: self.config.relay.cluster(),
-                };
-                match mark
-                    .and_then(|()| self.config.import.judge(&candidate))
+                match verdict
+                    .and_then(|()| self.config.import.judge_prefix(&reach.nlri.prefix))
                     .and_then(|()| self.room_for(context, reach.nlri))
                 {
                     Ok(()) => {
