@@ -529,10 +529,11 @@ impl Peer {
         }
     }
 
-    /// Bytes for the socket; empty when there are none, and then the next [`Output::Write`] says that there are again.
-    pub(crate) fn pending_write(&mut self, now: Instant, id: ConnectionId, rib: &mut Rib) -> &[u8] {
+    /// Makes what is to be shown by [`pending_write`](Self::pending_write). If that is nothing, the next [`Output::Write`] says
+    /// when there is something again.
+    pub(crate) fn prepare_write(&mut self, now: Instant, id: ConnectionId, rib: &mut Rib) {
         self.fill(id, rib);
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return &[] };
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
         if connection.output.is_empty() {
             connection.write_requested = false;
             connection.timers.stop(Timer::SendHold);
@@ -540,7 +541,12 @@ impl Peer {
             let send_hold = connection.send_hold_time(self.config.send_hold);
             connection.timers.start(Timer::SendHold, now, send_hold);
         }
-        connection.output.as_slice()
+    }
+
+    /// Bytes for the socket.
+    pub(crate) fn pending_write(&self, id: ConnectionId) -> &[u8] {
+        let connection = self.connections.iter().find(|connection| connection.id == id);
+        connection.map_or(&[], |connection| connection.output.as_slice())
     }
 
     /// Makes messages as long as there is room for them: our own routes, others' routes, and what follows all of them.
