@@ -75,8 +75,9 @@ enum Link {
     },
 }
 
-/// One read of each of a hundred peers; behind it waits the peer's own TCP window. With reads of 16 KiB 2 MiB at the most.
-const INPUTS: usize = 128;
+/// So many reads wait at most, half a MiB at 16 KiB each; behind them waits each peer's own TCP window. More would not be
+/// faster: a reader copies, and is ahead of the engine always.
+const INPUTS: usize = 32;
 /// So many inputs are taken before time and outputs have their turn again: enough that what comes in together goes out in
 /// few writes, little enough to be done within some milliseconds.
 const BATCH: usize = 16;
