@@ -21,8 +21,8 @@ pub(crate) enum Bench {
 /// The BGP engine as a route server, with BIRD and FRR under the same loads beside it.
 ///
 /// For announcing and for withdrawing: the time from the first byte that a feeder sends to the last prefix at the monitors,
-/// the same without the floor (a program that copies the bytes and looks at nothing), its ratio to BIRD's, and the peak
-/// memory of the process. The devices run in turn, so that whatever else the machine does hits all of them; only ratios
+/// the same without the floor (a program that copies the bytes and looks at nothing), its ratio to BIRD's and whether that
+/// is within the budget (e2e/src/bin/engine/budget.rs), and the peak memory of the process, held to the same. The devices run in turn, so that whatever else the machine does hits all of them; only ratios
 /// of one run mean anything.
 ///
 /// Loads:
