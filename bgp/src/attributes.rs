@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::{Asn, Community, LargeCommunity};
+use crate::{Asn, Community, ExtendedCommunity, LargeCommunity, LinkBandwidth};
 
 /// What an embedder attaches to a route that it wants announced. ORIGIN is always IGP, the next hop is the session's own.
 ///
@@ -13,6 +13,10 @@ use crate::{Asn, Community, LargeCommunity};
 pub struct RouteAttributes {
     pub communities: Vec<Community>,
     pub large_communities: Vec<LargeCommunity>,
+    /// Told to external peers whether transitive or not: what is ours to say has crossed no border yet.
+    pub extended_communities: Vec<ExtendedCommunity>,
+    /// Sent as one more extended community, in the name of our AS (RFC 10005).
+    pub link_bandwidth: Option<LinkBandwidth>,
     /// Sent to internal peers only (RFC 4271 section 5.1.5); there the default is 100.
     pub local_preference: Option<u32>,
     /// MULTI_EXIT_DISC: the lower, the better, between entrances into the same AS.
@@ -40,7 +44,10 @@ pub(crate) struct PathAttributes {
     pub(crate) local_preference: Option<u32>,
     pub(crate) communities: Vec<Community>,
     pub(crate) large_communities: Vec<LargeCommunity>,
+    pub(crate) extended_communities: Vec<ExtendedCommunity>,
     pub(crate) only_to_customer: Option<Asn>,
+    /// The accumulated metric (RFC 7311), where it is heard.
+    pub(crate) aigp: Option<u64>,
     /// Of a reflected route (RFC 4456): the speaker that told it first, and the clusters that it came through.
     pub(crate) originator_id: Option<Ipv4Addr>,
     pub(crate) cluster_list: Vec<Ipv4Addr>,
@@ -84,6 +91,9 @@ pub struct LearnedPath {
     pub local_preference: Option<u32>,
     pub communities: Vec<Community>,
     pub large_communities: Vec<LargeCommunity>,
+    pub extended_communities: Vec<ExtendedCommunity>,
     /// Who has marked the route to go down to customers only (RFC 9234); ourselves in the peer's name, where our role says so.
     pub only_to_customer: Option<Asn>,
+    /// How far the route has come inside a network of several autonomous systems (RFC 7311).
+    pub aigp: Option<u64>,
 }

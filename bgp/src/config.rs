@@ -10,9 +10,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bfd::BfdConfig;
+use crate::bfd::{BfdConfig, Hops};
 use crate::error::ConfigError;
-use crate::{AddPath, Asn, AsnRanges, Family, GracefulRestart, ImportPolicy, Relay, Role, RoleStrictness};
+use crate::{
+    AddPath, AigpSession, Asn, AsnRanges, Family, GracefulRestart, ImportPolicy, Relay, RelayedNextHop, Role,
+    RoleStrictness,
+};
 
 /// The name of a session. Sessions are keyed by name and not by address, so that an address can be changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,9 +77,13 @@ pub struct PeerConfig {
     /// `None`: not offered, and a lost session takes its routes with it, on both sides.
     pub graceful_restart: Option<GracefulRestart>,
     pub relay: Relay,
+    /// Of a reflector's peer.
+    pub relayed_next_hop: RelayedNextHop,
+    pub aigp: AigpSession,
     pub add_path: AddPath,
     /// A BFD session beside this one: when it fails, this one ends at once. It is not waited for, and `None` is not told to the
-    /// peer as a failure.
+    /// peer as a failure. Of a peer from a range and of an unnumbered one only the session tells the address: with these BFD begins
+    /// when the session is up, and ends with it.
     pub bfd: Option<BfdConfig>,
     pub connect: Connect,
     pub transport: Transport,
@@ -173,9 +180,11 @@ pub struct Transport {
     /// Bind the dialled connection to this interface. With a link-local `remote` a connection that comes in must come over it
     /// too: on another link the same address is another router.
     pub source_interface: Option<String>,
-    /// TCP MD5 signatures (RFC 2385).
+    /// The key that both sides sign with, if they do.
     #[cfg_attr(feature = "record", serde(with = "crate::record::hidden"))]
     pub password: Option<Password>,
+    /// How they do; without a password of no consequence.
+    pub signature: Signature,
     pub ttl: Ttl,
 }
 
@@ -215,12 +224,58 @@ pub enum Ttl {
     Security { hops: u8 },
 }
 
-/// A TCP MD5 key. Its `Debug` form shows nothing of it.
+/// How the segments of a connection are signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum Signature {
+    /// TCP MD5 (RFC 2385).
+    #[default]
+    Md5,
+    /// TCP-AO (RFC 5925). Linux has it from 6.7 on, where it was built in.
+    TcpAo {
+        algorithm: AoAlgorithm,
+        /// The KeyID in what we send: the router's receive ID.
+        send_id: u8,
+        /// The KeyID in what the router sends.
+        receive_id: u8,
+    },
+}
+
+impl Signature {
+    /// For messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "TCP MD5",
+            Self::TcpAo { .. } => "TCP-AO",
+        }
+    }
+}
+
+/// What a TCP-AO key signs with: those that RFC 5926 section 2 requires, with 96 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum AoAlgorithm {
+    /// HMAC-SHA-1-96.
+    HmacSha1,
+    /// AES-128-CMAC-96.
+    AesCmac,
+}
+
+impl fmt::Display for AoAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha1 => "HMAC-SHA-1-96",
+            Self::AesCmac => "AES-128-CMAC-96",
+        })
+    }
+}
+
+/// The key of a signed connection. Its `Debug` form shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Arc<str>);
 
 impl Password {
-    /// The longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
+    /// The longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`, `TCP_AO_MAXKEYLEN`).
     pub const MAX_LENGTH: usize = 80;
 
     pub fn new(secret: impl Into<Arc<str>>) -> Self {
@@ -260,10 +315,19 @@ impl PeerConfig {
             role_strictness: RoleStrictness::Lenient,
             graceful_restart: None,
             relay: Relay::Nothing,
+            relayed_next_hop: RelayedNextHop::Unchanged,
+            aigp: AigpSession::Internal,
             add_path: AddPath::default(),
             bfd: None,
             connect: Connect::Dial,
-            transport: Transport { remote, source: None, source_interface: None, password: None, ttl: Ttl::Default },
+            transport: Transport {
+                remote,
+                source: None,
+                source_interface: None,
+                password: None,
+                signature: Signature::Md5,
+                ttl: Ttl::Default,
+            },
         }
     }
 
@@ -354,6 +418,9 @@ impl PeerConfig {
             }
             _ => {}
         }
+        if self.relayed_next_hop == RelayedNextHop::Own && self.relay.cluster().is_none() {
+            return Err(ConfigError::OwnNextHop);
+        }
         if self.families.is_empty() {
             return Err(ConfigError::NoFamilies);
         }
@@ -370,8 +437,10 @@ impl PeerConfig {
         {
             return Err(ConfigError::NoRouter { remote: self.transport.remote.ip() });
         }
-        if let (Some(interface), Some(_)) = (self.transport.unnumbered(), &self.bfd) {
-            return Err(ConfigError::UnnumberedBfd { interface: interface.to_owned() });
+        if let (Some(interface), Some(BfdConfig { hops: Hops::Multi { .. }, .. })) =
+            (self.transport.unnumbered(), self.bfd)
+        {
+            return Err(ConfigError::UnnumberedHops { interface: interface.to_owned() });
         }
         if let Some(source) = self.transport.source
             && source.is_ipv4() != self.transport.remote.is_ipv4()
@@ -403,6 +472,10 @@ impl PeerConfig {
             import: other.import.clone(),
             ..self.clone()
         };
+        if self.relayed_next_hop == RelayedNextHop::Own {
+            // What was told with the former ones is not told again within a session.
+            (live.next_hops, live.fallback_next_hops) = (self.next_hops, self.fallback_next_hops);
+        }
         if let (Some(live), Some(other)) = (&mut live.graceful_restart, &other.graceful_restart) {
             live.forwarding_preserved.clone_from(&other.forwarding_preserved);
         }

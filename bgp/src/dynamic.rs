@@ -79,9 +79,6 @@ impl DynamicPeers {
         if self.max_sessions == 0 {
             return Err(ConfigError::NoSessions { prefix: self.prefix });
         }
-        if self.template.bfd.is_some() {
-            return Err(ConfigError::BfdOfRange { prefix: self.prefix });
-        }
         // Any address of it will do, but the first may be one that stands for something else.
         self.config_for(self.prefix.broadcast()).check()
     }

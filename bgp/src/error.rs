@@ -32,6 +32,10 @@ impl ParseError {
 /// A configuration that no session could run with.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
+    #[error(
+        "only a reflector can tell others' routes with its own next hop: a route server is in nobody's way (RFC 7947 section 2.2.1)"
+    )]
+    OwnNextHop,
     #[error("{field} {given} is reserved: allowed are 1 to 4294967294 except 23456 and 65535")]
     UnusableAsn { field: &'static str, given: Asn },
     #[error(
@@ -56,20 +60,20 @@ pub enum ConfigError {
     SeveralPaths { given: u8 },
     #[error("no address family is enabled: at least one of IPv4 and IPv6 unicast")]
     NoFamilies,
-    #[error("the password has {given} octets: TCP MD5 takes 1 to 80")]
+    #[error("the password has {given} octets: TCP MD5 and TCP-AO take 1 to 80")]
     PasswordLength { given: usize },
     #[error("a hop count of 0 reaches nobody: 1 to 255")]
     ZeroHops,
     #[error("{remote} is nobody's address: an unnumbered session has :: and an interface")]
     NoRouter { remote: IpAddr },
-    #[error("BFD is not possible on the unnumbered session over {interface}: it needs to know the router's address")]
-    UnnumberedBfd { interface: String },
+    #[error(
+        "BFD over several hops is not possible on the unnumbered session over {interface}: the router is on that link"
+    )]
+    UnnumberedHops { interface: String },
     #[error("source address {source_address} and peer address {remote} are of different families")]
     SourceFamily { source_address: IpAddr, remote: IpAddr },
     #[error("BFD {field} {given:?} is not allowed: 10 ms to 60 s")]
     BfdInterval { field: &'static str, given: Duration },
-    #[error("BFD is for peers with an address, and {prefix} is none")]
-    BfdOfRange { prefix: IpNet },
     #[error("BFD multiplier 0 is not allowed: 1 to 255")]
     BfdMultiplier,
     #[error(

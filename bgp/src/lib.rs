@@ -25,7 +25,7 @@
 //! - 5492 and 9072 (capabilities, long OPENs), 8654 (messages of up to 65535 octets), 6286 (identifiers)
 //! - 6793 (four-octet AS numbers, also towards those who lack them)
 //! - 7606 and 7607 (malformed UPDATEs), 4486, 6608, 9003 (codes and texts of closing), 9687 (send hold timer)
-//! - 1997 and 8092 (communities), 8212 (nothing in or out by default), 9234 (roles; [`Role`])
+//! - 1997, 8092, 4360 and 5701 (communities), 10005 (link bandwidth), 8212 (nothing in or out by default), 9234 (roles; [`Role`]), 7311 (accumulated metric; [`AigpSession`])
 //! - 2918 and 7313 (route refresh), 4724 and 8538 (graceful restart, ours and the peer's; [`GracefulRestart`])
 //! - 7911 (several paths to a prefix; [`AddPath`]), 4456 (reflection) and 7947 (route servers; [`Relay`])
 //! - 5880 to 5883 and 9384 (BFD; [`bfd`])
@@ -46,6 +46,7 @@ mod config;
 mod dynamic;
 mod error;
 mod exchange;
+mod extended_community;
 mod family;
 mod graceful_restart;
 mod martians;
@@ -75,11 +76,13 @@ pub use asn::{Asn, AsnRanges};
 pub use attributes::{AsPath, LearnedPath, Origin, RouteAttributes};
 pub use community::{Community, LargeCommunity};
 pub use config::{
-    Connect, ExtendedMessages, ExtendedNextHop, NextHops, Password, PeerAsn, PeerConfig, PeerKey, Transport, Ttl,
+    AoAlgorithm, Connect, ExtendedMessages, ExtendedNextHop, NextHops, Password, PeerAsn, PeerConfig, PeerKey,
+    Signature, Transport, Ttl,
 };
 pub use dynamic::{DynamicEnd, DynamicPeers, DynamicStatus};
 pub use error::{ConfigError, OpenError, ParseError, SessionError, UnknownPeer};
 pub use exchange::{Accepted, ConnectionId, Endpoints, Event, Output};
+pub use extended_community::{ExtendedCommunity, LinkBandwidth, Transitivity};
 pub use family::Family;
 pub use graceful_restart::{GracefulRestart, Shutdown};
 pub use martians::{Purpose, SpecialRange};
@@ -87,9 +90,9 @@ pub use max_prefixes::{Excess, MaxPrefixes};
 pub use notification::Notification;
 pub use policy::{ImportPolicy, PrefixRule, RefusalReason};
 pub use refusal::{MalformedOutcome, MalformedUpdate, Refusal};
-pub use relay::{AddPath, AddPathReceive, Relay};
+pub use relay::{AddPath, AddPathReceive, AigpSession, Relay, RelayedNextHop};
 pub use rib::{Cursor, RouteFilter, RoutePage, RouteQuery, RouteTable, ShownRoute, Standing};
-pub use rib::{ExplainedPath, RouteChange, SelectionRule, Verdict};
+pub use rib::{ExplainedPath, NextHopRoute, RouteChange, SelectionRule, Verdict};
 pub use role::{Role, RoleStrictness};
 pub use speaker::Speaker;
 pub use status::{LimitState, LimitStatus, PeerStatus, SessionState};

@@ -16,6 +16,7 @@ pub(crate) struct SeenUpdate {
     pub(crate) med: Option<u32>,
     pub(crate) communities: Vec<u32>,
     pub(crate) large_communities: Vec<(u32, u32, u32)>,
+    pub(crate) extended_communities: Vec<u64>,
 }
 
 pub(crate) fn read(bytes: &[u8], four_octet_asn: bool) -> Message {
@@ -67,6 +68,7 @@ pub(crate) fn read_update(bytes: &[u8], four_octet_asn: bool) -> SeenUpdate {
             PathAttribute::MULTI_EXIT_DISC(med) => seen.med = Some(*med),
             PathAttribute::COMMUNITY(communities) => seen.communities.clone_from(communities),
             PathAttribute::LARGE_COMMUNITY(communities) => seen.large_communities.clone_from(communities),
+            PathAttribute::EXTENDED_COMMUNITIES(communities) => seen.extended_communities.clone_from(communities),
             PathAttribute::MP_REACH_NLRI(reach) => {
                 seen.announced.extend(prefixes(&reach.announced_routes));
                 let octets: [u8; 16] = reach.next_hop.as_slice().try_into().expect("16 octets of next hop");

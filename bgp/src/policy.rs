@@ -142,9 +142,8 @@ impl fmt::Display for RefusalReason {
     }
 }
 
-/// What the verdict over one route depends on, besides the policy.
+/// What the verdict over the routes of an UPDATE depends on, besides their prefixes and the policy.
 pub(crate) struct Candidate<'a> {
-    pub(crate) prefix: &'a IpNet,
     pub(crate) next_hop: IpAddr,
     pub(crate) attributes: &'a PathAttributes,
     pub(crate) local_asn: Asn,
@@ -157,7 +156,8 @@ pub(crate) struct Candidate<'a> {
 }
 
 impl ImportPolicy {
-    /// Decides over one route. The order is from what is wrong with the route itself to what we merely do not want.
+    /// Decides over a route, whatever its prefix. What is wrong with the route itself comes before what we merely do not want
+    /// ([`judge_prefix`](Self::judge_prefix)).
     pub(crate) fn judge(&self, route: &Candidate<'_>) -> Result<(), RefusalReason> {
         let attributes = route.attributes;
         if attributes.as_path.count(route.local_asn) > usize::from(self.allow_own_asn) {
@@ -178,14 +178,19 @@ impl ImportPolicy {
         if !is_next_hop(route.next_hop, loopback_is_fine) {
             return Err(RefusalReason::InvalidNextHop);
         }
-        if let Some(range) = SpecialRange::of(route.prefix).filter(|range| self.refuse.contains(&range.purpose)) {
+        Ok(())
+    }
+
+    /// Decides over one prefix of a route that is accepted as such.
+    pub(crate) fn judge_prefix(&self, prefix: &IpNet) -> Result<(), RefusalReason> {
+        if let Some(range) = SpecialRange::of(prefix).filter(|range| self.refuse.contains(&range.purpose)) {
             return Err(match range.purpose {
                 Purpose::Martian => RefusalReason::Martian,
                 Purpose::Private => RefusalReason::Private,
                 Purpose::Documentation => RefusalReason::Documentation,
             });
         }
-        if !self.accept.iter().any(|rule| rule.matches(route.prefix)) {
+        if !self.accept.iter().any(|rule| rule.matches(prefix)) {
             return Err(RefusalReason::NotAccepted);
         }
         Ok(())
@@ -215,15 +220,15 @@ mod tests {
         next_hop: &str,
         attributes: &PathAttributes,
     ) -> Result<(), RefusalReason> {
-        policy.judge(&Candidate {
-            prefix: &prefix.parse().unwrap(),
+        let route = Candidate {
             next_hop: next_hop.parse().unwrap(),
             attributes,
             local_asn: Asn(64500),
             local_address: "10.0.0.1".parse().unwrap(),
             router_id: Ipv4Addr::new(10, 0, 0, 1),
             cluster: Some(Ipv4Addr::new(10, 0, 0, 9)),
-        })
+        };
+        policy.judge(&route).and_then(|()| policy.judge_prefix(&prefix.parse().unwrap()))
     }
 
     #[test]

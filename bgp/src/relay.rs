@@ -41,6 +41,40 @@ impl Relay {
     }
 }
 
+/// What a reflector's peer gets as next hop of others' routes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum RelayedNextHop {
+    /// What the route came with.
+    #[default]
+    Unchanged,
+    /// Ours on the session, as for routes of our own: packets then go through us, and must find their way from here. RFC 4456
+    /// section 10 warns of it: two reflectors that do so can send packets in circles.
+    Own,
+}
+
+/// Whether accumulated metrics (AIGP) are heard from a peer and told to it (RFC 7311 section 3.3). Without, the attribute is
+/// left out in both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum AigpSession {
+    /// If the peer is internal.
+    #[default]
+    Internal,
+    Enabled,
+    Disabled,
+}
+
+impl AigpSession {
+    pub(crate) const fn applies(self, internal: bool) -> bool {
+        match self {
+            Self::Internal => internal,
+            Self::Enabled => true,
+            Self::Disabled => false,
+        }
+    }
+}
+
 /// Several paths to one prefix on a session (RFC 7911).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]

@@ -3,14 +3,14 @@
 //!
 //! | we are | peer is | in | out |
 //! |---|---|---|---|
-//! | Customer | Provider | mark what has none | |
-//! | RouteServerClient | RouteServer | mark what has none | |
-//! | Peer | Peer | refuse another's mark, mark what has none | mark |
-//! | Provider | Customer | refuse what is marked | mark |
-//! | RouteServer | RouteServerClient | refuse what is marked | mark |
+//! | Customer | Provider | mark what has none | withhold what is marked |
+//! | RouteServerClient | RouteServer | mark what has none | withhold what is marked |
+//! | Peer | Peer | refuse another's mark, mark what has none | withhold what is marked, mark the rest |
+//! | Provider | Customer | refuse what is marked | mark what has none |
+//! | RouteServer | RouteServerClient | refuse what is marked | mark what has none |
 //!
-//! What is told to a peer is all our own, so the rule that a marked route goes neither to providers, peers nor route servers
-//! (section 5) has nothing to apply to.
+//! That is for routes of our own, none of which comes with a mark, and for those that are passed on
+//! ([`Relay`](crate::Relay)).
 
 use std::fmt;
 
@@ -78,6 +78,11 @@ impl Role {
     /// RFC 9234 section 5, egress, in our role: what goes to customers, peers and route server clients is marked.
     pub(crate) const fn marks(self) -> bool {
         matches!(self, Self::Provider | Self::Peer | Self::RouteServer)
+    }
+
+    /// RFC 9234 section 5, egress, in our role: what is marked goes to no provider, peer or route server.
+    pub(crate) const fn withholds_marked(self) -> bool {
+        matches!(self, Self::Customer | Self::Peer | Self::RouteServerClient)
     }
 
     pub(crate) const fn to_wire(self) -> BgpRole {

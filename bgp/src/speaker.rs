@@ -10,16 +10,18 @@
 //! nothing left or the socket is full; then it waits for the socket and goes on. So an UPDATE is not made before it can be
 //! sent, and always says the newest.
 
+mod deadlines;
 mod dynamic;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use ipnet::IpNet;
 use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 
+use self::deadlines::Deadlines;
 use self::dynamic::Taker;
-use crate::bfd::BfdFailure;
+use crate::bfd::{BfdConfig, BfdFailure, Path};
 use crate::dynamic::Range;
 use crate::exchange::{Accepted, ConnectionId, Endpoints, Event, Output};
 use crate::notification::Notification;
@@ -27,8 +29,8 @@ use crate::peer::{Context, Peer};
 use crate::random::SplitMix64;
 use crate::rib::{Interner, Rib};
 use crate::{
-    ConfigError, ExplainedPath, LearnedPath, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery,
-    RouteTable, SessionError, Shutdown, UnknownPeer,
+    ConfigError, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage,
+    RouteQuery, RouteTable, SessionError, Shutdown, UnknownPeer,
 };
 
 /// The engine: every peer, and the routes of each.
@@ -59,6 +61,7 @@ pub struct Speaker {
     peers: BTreeMap<PeerKey, Peer>,
     ranges: BTreeMap<PeerKey, Range>,
     connections: BTreeMap<ConnectionId, PeerKey>,
+    deadlines: Deadlines,
     next_connection: u64,
     outputs: VecDeque<Output>,
     routes_changed: bool,
@@ -77,6 +80,7 @@ impl Speaker {
             peers: BTreeMap::new(),
             ranges: BTreeMap::new(),
             connections: BTreeMap::new(),
+            deadlines: Deadlines::default(),
             next_connection: 1,
             outputs: VecDeque::new(),
             routes_changed: false,
@@ -109,9 +113,10 @@ impl Speaker {
     fn add_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig, range: Option<PeerKey>) {
         let started = *self.started.get_or_insert(now);
         let seed = self.seeds.next();
-        let (peers, mut context) = self.split(now);
+        let (_, mut context) = self.split(now);
         let peer = Peer::new(key.clone(), config, range, seed, started, &mut context);
-        peers.insert(key, peer);
+        self.deadlines.set(&key, peer.next_deadline());
+        self.peers.insert(key, peer);
     }
 
     /// Withdraws everything, ends the session (Cease 6/3) and forgets the peer and what was wanted for it.
@@ -125,6 +130,7 @@ impl Speaker {
     fn forget(&mut self, key: &PeerKey) {
         if let Some(peer) = self.peers.remove(key) {
             self.rib.remove_member(peer.member());
+            self.deadlines.set(key, None);
         }
     }
 
@@ -161,6 +167,15 @@ impl Speaker {
                 Shutdown::Leave(text) => peer.stop(context, &SessionError::Shutdown { text: text.clone() }),
             });
         }
+    }
+
+    /// The peers that a shutdown like this leaves without a word, because they keep our routes meanwhile (RFC 4724).
+    pub fn left_silently(&self, shutdown: &Shutdown) -> BTreeSet<PeerKey> {
+        let silent = self.peers.iter().filter(|(_, peer)| match shutdown {
+            Shutdown::Restart(_) => peer.restarts_silently(),
+            Shutdown::Leave(_) => false,
+        });
+        silent.map(|(key, _)| key.clone()).collect()
     }
 
     /// A dialled connection is up.
@@ -210,31 +225,45 @@ impl Speaker {
         self.with_peer(now, key, |peer, context| peer.handle_bfd_down(context, failure))
     }
 
+    /// Routes that are not BGP's have changed, and with them which next hops can be reached and how far they are (RFC 4271
+    /// section 9.1.2.1): the longest route that covers a next hop counts. Of BGP's own routes none belongs here, or two could
+    /// hold each other up.
+    ///
+    /// Until the first call, which may be one without changes, every next hop counts as reachable. What clients of a route
+    /// server tell is never judged by this.
+    pub fn handle_next_hop_routes(&mut self, now: Instant, changes: &[NextHopRoute]) {
+        self.routes_changed |= self.rib.change_next_hop_routes(changes);
+        self.wake(now);
+    }
+
     /// What is to be written to this connection now; empty when there is nothing.
     pub fn pending_write(&mut self, now: Instant, connection: ConnectionId) -> &[u8] {
-        let peer = self.connections.get(&connection).and_then(|key| self.peers.get_mut(key));
-        peer.map_or(&[], |peer| peer.pending_write(now, connection, &mut self.rib))
+        let Some(key) = self.connections.get(&connection) else { return &[] };
+        let Some(peer) = self.peers.get_mut(key) else { return &[] };
+        peer.prepare_write(now, connection, &mut self.rib);
+        self.deadlines.set(key, peer.next_deadline());
+        peer.pending_write(connection)
     }
 
     /// So many octets of it were taken by the socket.
     pub fn handle_written(&mut self, _now: Instant, connection: ConnectionId, count: usize) {
-        if let Some(peer) = self.connections.get(&connection).and_then(|key| self.peers.get_mut(key)) {
+        let Some(key) = self.connections.get(&connection) else { return };
+        if let Some(peer) = self.peers.get_mut(key) {
             peer.handle_written(connection, count);
+            self.deadlines.set(key, peer.next_deadline());
         }
     }
 
     /// The time has come that [`next_deadline`](Self::next_deadline) named. Too early or too late does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let due = |peer: &Peer| peer.next_deadline().is_some_and(|deadline| deadline <= now);
-        let keys: Vec<PeerKey> = self.peers.iter().filter(|(_, peer)| due(peer)).map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            // The keys were taken from the map a line above.
+        for key in self.deadlines.due(now) {
+            // Whoever has a deadline is a peer.
             let _ = self.with_peer(now, &key, Peer::handle_timeout);
         }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.peers.values().filter_map(Peer::next_deadline).min()
+        self.deadlines.next()
     }
 
     /// The next thing to be done. [`Event::RoutesChanged`] comes last, once for all changes since the queue was empty.
@@ -247,6 +276,12 @@ impl Speaker {
     /// The configuration in force.
     pub fn config(&self, key: &PeerKey) -> Option<&PeerConfig> {
         self.peers.get(key).map(Peer::config)
+    }
+
+    /// Between which ends BFD is to watch this peer now, and how. Of a peer from a range and of an unnumbered one that is known while
+    /// its session is up: it changes with [`Event::SessionUp`] and [`Event::SessionDown`].
+    pub fn watched(&self, key: &PeerKey) -> Option<(Path, BfdConfig)> {
+        self.peers.get(key).filter(|_| !self.stopped)?.watched()
     }
 
     /// Every configured peer with its configuration, by name; for those of ranges see [`Speaker::dynamic_peers`].
@@ -305,6 +340,8 @@ impl Speaker {
         let (peers, mut context) = self.split(now);
         let peer = peers.get_mut(key).ok_or_else(|| UnknownPeer(key.clone()))?;
         input(peer, &mut context);
+        let deadline = peer.next_deadline();
+        self.deadlines.set(key, deadline);
         self.forget_if_spent(now, key);
         self.wake(now);
         Ok(())

@@ -148,6 +148,10 @@ impl Story {
                 let reason = reason.as_deref().unwrap_or("by the peer");
                 vec![format!("connection {} is closed: {reason}", connection.0)]
             }
+            (Entry::HandleNextHopRoutes { changes, .. }, _) => {
+                let gone = changes.iter().filter(|change| change.metric.is_none()).count();
+                vec![format!("routes to next hops: {} there, {gone} gone", changes.len() - gone)]
+            }
             (Entry::HandleBfdDown { key, failure, .. }, _) => vec![format!("BFD with {key} is down: {failure}")],
             (Entry::PendingWrite { .. }, Outcome::Pending(pending)) => {
                 self.pending.clone_from(pending);

@@ -59,6 +59,14 @@ impl Trace {
         Ok(())
     }
 
+    /// Fails when a display filter takes any packet, or there is none at all.
+    pub fn ensure_none(&self, filter: &str) -> Result<()> {
+        ensure!(!packets(&self.file, "frame")?.is_empty(), "nothing in {}", self.file.display());
+        let taken = packets(&self.file, filter)?;
+        ensure!(taken.is_empty(), "these packets are {filter}:\n{taken}");
+        Ok(())
+    }
+
     /// The number of the first packet from there that a display filter takes.
     pub fn first(&self, sender: &str, filter: &str) -> Result<u64> {
         let mut command = Command::new("tshark");

@@ -19,6 +19,7 @@
 //! | [`kubernetes`] | etcd, kube-apiserver, controllers, and nodes with a kubelet |
 //! | [`product`] | our binaries and a directory of manifests |
 //! | [`malformed`] | routers that are sent what nobody should send |
+//! | [`traffic`] | packets there and back, and how many were lost |
 //! | [`capture`] | every packet on a cable, judged by tshark |
 
 pub mod byte_peer;
@@ -33,6 +34,7 @@ pub mod routers;
 mod run;
 mod scene;
 mod sweep;
+pub mod traffic;
 mod wait;
 
 pub use process::Process;

@@ -2,10 +2,13 @@
 //!
 //! The bridge lives in a namespace too, so nothing shows among the interfaces of the machine that runs the tests.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::run::{output_of, run};
 use crate::scene::Scene;
@@ -85,6 +88,18 @@ impl Namespace {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
         command
+    }
+
+    /// Runs a function on this machine, in a thread that goes there: sockets belong for ever to where they were made.
+    pub fn within<T: Send + 'static>(&self, function: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let path = self.path();
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let visitor = std::thread::spawn(move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("cannot enter a network namespace: is this root?")?;
+            Ok(function())
+        });
+        visitor.join().map_err(|_| anyhow!("what ran in {} panicked", path.display()))?
     }
 
     /// Runs a short command on this machine, arguments separated by blanks.

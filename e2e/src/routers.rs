@@ -38,6 +38,8 @@ pub struct Path {
     pub otc: Option<u32>,
     pub communities: BTreeSet<String>,
     pub large_communities: BTreeSet<String>,
+    /// In the router's own words; not of every router.
+    pub extended_communities: BTreeSet<String>,
 }
 
 impl Path {
@@ -52,6 +54,7 @@ impl Path {
             otc: None,
             communities: BTreeSet::new(),
             large_communities: BTreeSet::new(),
+            extended_communities: BTreeSet::new(),
         }
     }
 }
@@ -72,6 +75,11 @@ pub trait Router {
 
     /// Has it close the session with a neighbour by hand, and say why (RFC 9003).
     fn shut_down(&self, neighbor: IpAddr, text: &str) -> Result<()>;
+
+    /// Has it try again at once where it rests after an error.
+    fn hurry(&self, _neighbor: IpAddr) -> Result<()> {
+        Ok(())
+    }
 
     /// All that it has logged: what it was told when a session ended stands nowhere else in some of them.
     fn log(&self) -> String;

@@ -4,6 +4,8 @@
 use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -311,38 +313,161 @@ fn we_shut_bfd_with_bird_down_on_purpose() -> Result<()> {
     we_shut_bfd_down_on_purpose("BIRD", start_bird, "(6/0)")
 }
 
-/// AdminDown leaves before anything that ends BGP, so that the router need not take our silence for a failure. What FRR 8.4 makes of it
-/// is a race of its own between bfdd and the end of the TCP connection: it keeps the route if the latter wins, and that is told and
-/// not asked for.
+/// AdminDown leaves before anything that ends BGP, so that the router need not take our silence for a failure (RFC 5882 section 3.2).
 #[test]
-fn a_planned_stop_says_so_first() -> Result<()> {
-    scene("stop with FRR and graceful restart", |scene| {
+fn a_stop_for_good_says_so_first() -> Result<()> {
+    scene("stop with FRR", |scene| {
         let stage = Stage::build(scene)?;
         let node: IpAddr = "10.99.0.11".parse().context("no address")?;
         let frr = Frr::start(scene, &stage.router, &neighbor("10.99.0.11", USUAL)?)?;
-        let manifests = stage.manifests(&peer("10.99.0.1", ", bfd: {}, gracefulRestart: {}"))?;
         let capture = Capture::start(scene, &stage.node, "stop")?;
-        let mut ours = stage.run(&manifests)?;
+        let mut ours = stage.run(&stage.manifests(&peer("10.99.0.1", WITH_BFD))?)?;
         settle(&stage, &frr, node)?;
         ours.wait_until("the route", SESSION, || frr.ensure_next_hops(PREFIX, &["10.99.0.11"]))?;
         let status = ours.terminate(product::GRACE)?;
         ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
-        wait_until("FRR to see the end", DETECTION, || {
-            ensure!(frr.session(node)? != "Established", "the session is still up");
-            Ok(())
-        })?;
-        std::thread::sleep(QUIET);
-        let kept = frr.ensure_next_hops(PREFIX, &["10.99.0.11"]).is_ok();
+        wait_until("FRR to forget the route", DETECTION, || frr.ensure_next_hops(PREFIX, &[]))?;
         let trace = capture.finish()?;
         let farewell = trace.first("10.99.0.11", "bfd.sta == 0")?;
         let end = trace.first("10.99.0.11", "tcp.flags.fin == 1 || bgp.type == 3")?;
         ensure!(farewell < end, "AdminDown is packet {farewell}, and the end of BGP packet {end}");
-        let kept = if kept { "keeps" } else { "does not keep" };
-        scene.step(&format!("AdminDown was packet {farewell}, the end of BGP packet {end}; FRR {kept} the route"));
+        scene.step(&format!("AdminDown was packet {farewell}, the end of BGP packet {end}"));
+        Ok(())
+    })
+}
 
-        let mut ours = stage.run(&manifests)?;
-        ours.wait_until("both sessions", SESSION, || ensure_up(&stage, &frr, node))?;
-        ours.wait_until("the route", SESSION, || frr.ensure_next_hops(PREFIX, &["10.99.0.11"]))
+/// What a router has of our route, asked again and again from another thread.
+struct Watcher<'a> {
+    has_route: &'a (dyn Fn() -> Result<bool> + Sync),
+    samples: Mutex<Vec<(Instant, bool)>>,
+    ends: AtomicBool,
+}
+
+impl Watcher<'_> {
+    fn run(&self) {
+        while !self.ends.load(Ordering::Relaxed) {
+            // A router that cannot be asked has no route.
+            let has = (self.has_route)().unwrap_or(false);
+            self.samples.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), has));
+        }
+    }
+
+    /// How often the route was there and how often not since the last time; and the longest time for which it was not.
+    fn seen(&self) -> (usize, usize, Duration) {
+        let samples = std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut longest = Duration::ZERO;
+        let mut present = samples.first().map(|(at, _)| *at);
+        for (at, has) in &samples {
+            if *has {
+                present = Some(*at);
+            } else if let Some(since) = present {
+                longest = longest.max(*at - since);
+            }
+        }
+        let with = samples.iter().filter(|(_, has)| *has).count();
+        (with, samples.len() - with, longest)
+    }
+}
+
+/// A planned restart with graceful restart beside BFD. The router sees TCP end and keeps our routes before it hears AdminDown, so BFD costs
+/// none of them: not while nobody is there, for several detection times, and not when BFD comes up again.
+fn planned_restart(
+    scene: &Scene,
+    stage: &Stage<'_>,
+    router: &dyn Router,
+    has_route: &(dyn Fn() -> Result<bool> + Sync),
+) -> Result<()> {
+    let node: IpAddr = "10.99.0.11".parse().context("no address")?;
+    let manifests = stage.manifests(&peer("10.99.0.1", ", bfd: {}, gracefulRestart: {}"))?;
+    let capture = Capture::start(scene, &stage.node, "restart")?;
+    let mut ours = stage.run(&manifests)?;
+    settle(stage, router, node)?;
+    ours.wait_until("the route", SESSION, || router.ensure_next_hops(PREFIX, &["10.99.0.11"]))?;
+    ensure!(has_route()?, "the watcher does not see the route");
+
+    let watcher = Watcher { has_route, samples: Mutex::default(), ends: AtomicBool::new(false) };
+    std::thread::scope(|threads| {
+        threads.spawn(|| watcher.run());
+        let outcome = restart_under(scene, stage, router, &manifests, ours, &watcher);
+        watcher.ends.store(true, Ordering::Relaxed);
+        outcome
+    })?;
+
+    let trace = capture.finish()?;
+    let farewell = trace.first("10.99.0.11", "bfd.sta == 0")?;
+    let end = trace.first("10.99.0.11", "tcp.srcport && tcp.flags.fin == 1")?;
+    ensure!(end < farewell, "the end of BGP is packet {end}, and AdminDown packet {farewell}");
+    scene.step(&format!("the end of BGP was packet {end}, AdminDown packet {farewell}"));
+    Ok(())
+}
+
+fn restart_under(
+    scene: &Scene,
+    stage: &Stage<'_>,
+    router: &dyn Router,
+    manifests: &Manifests,
+    ours: Process,
+    watcher: &Watcher<'_>,
+) -> Result<()> {
+    let node: IpAddr = "10.99.0.11".parse().context("no address")?;
+    let name = router.name();
+    let status = ours.terminate(product::GRACE)?;
+    ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
+    wait_until("the router to see the end", DETECTION, || {
+        ensure!(router.ensure_established(node).is_err(), "the session is still up");
+        Ok(())
+    })?;
+    std::thread::sleep(QUIET);
+    let (with, without, _) = watcher.seen();
+    ensure!(without == 0 && with > 20, "{name} had the route {with} times and not {without} times while we were away");
+    scene.step(&format!("{name} had the route all {with} times that it was asked while we were away"));
+
+    let mut ours = stage.run(manifests)?;
+    ours.wait_until("both sessions", SESSION, || ensure_up(stage, router, node))?;
+    settle(stage, router, node)?;
+    let lost = sessions_lost(&ours);
+    ensure!(lost.is_empty(), "the new session was lost: {lost:?}");
+    let (with, without, longest) = watcher.seen();
+    ensure!((watcher.has_route)()?, "the route is gone");
+    scene.step(&format!("we are back: {with} times with the route, {without} without, {longest:?} at the longest"));
+    Ok(())
+}
+
+#[test]
+fn a_planned_restart_costs_frr_no_route() -> Result<()> {
+    scene("restart with FRR", |scene| {
+        let stage = Stage::build(scene)?;
+        let frr = Frr::start(scene, &stage.router, &neighbor("10.99.0.11", USUAL)?)?;
+        // What packets follow, and not only what bgpd believes.
+        let in_kernel = || Ok(stage.router.ip("-4 route show 203.0.113.10")?.contains("10.99.0.11"));
+        planned_restart(scene, &stage, &frr, &in_kernel)
+    })
+}
+
+#[test]
+fn a_planned_restart_costs_bird_no_route() -> Result<()> {
+    scene("restart with BIRD", |scene| {
+        let stage = Stage::build(scene)?;
+        let bird = Bird::start(scene, &stage.router, &neighbor("10.99.0.11", USUAL)?)?;
+        bird.edit("bfd on;", "bfd graceful;")?;
+        let in_table = || bird.ensure_next_hops(PREFIX, &["10.99.0.11"]).map(|()| true);
+        planned_restart(scene, &stage, &bird, &in_table)
+    })
+}
+
+/// What BIRD makes of a planned restart with `bfd on`: to it a path that BFD has lost is lost while it waits for us as well.
+#[test]
+fn bird_needs_bfd_graceful_for_a_planned_restart() -> Result<()> {
+    scene("restart with BIRD and bfd on", |scene| {
+        let stage = Stage::build(scene)?;
+        let node: IpAddr = "10.99.0.11".parse().context("no address")?;
+        let bird = Bird::start(scene, &stage.router, &neighbor("10.99.0.11", USUAL)?)?;
+        let mut ours = stage.run(&stage.manifests(&peer("10.99.0.1", ", bfd: {}, gracefulRestart: {}"))?)?;
+        settle(&stage, &bird, node)?;
+        ours.wait_until("the route", SESSION, || bird.ensure_next_hops(PREFIX, &["10.99.0.11"]))?;
+        let status = ours.terminate(product::GRACE)?;
+        ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
+        wait_until("BIRD to forget the route", DETECTION, || bird.ensure_next_hops(PREFIX, &[]))
     })
 }
 

@@ -179,6 +179,26 @@ const REFUSALS: &[Refusal] = &[
         "{address: 192.0.2.1, peerASN: 64512, ttlSecurity: {hops: 1}, ebgpMultihop: {ttl: 4}}",
         "ttlSecurity and ebgpMultihop exclude each other",
     ),
+    peer(
+        "an authentication without a password",
+        "{address: 192.0.2.1, peerASN: 64512, authentication: {type: MD5}}",
+        "authentication says how a password signs: it needs passwordSecret",
+    ),
+    peer(
+        "TCP-AO without KeyIDs",
+        "{address: 192.0.2.1, peerASN: 64512, passwordSecret: {name: a}, authentication: {type: TCPAO, sendID: 1}}",
+        "TCPAO needs sendID and receiveID",
+    ),
+    peer(
+        "MD5 with a KeyID",
+        "{address: 192.0.2.1, peerASN: 64512, passwordSecret: {name: a}, authentication: {type: MD5, sendID: 1}}",
+        "TCPAO needs sendID and receiveID",
+    ),
+    peer(
+        "a KeyID beyond an octet",
+        "{address: 192.0.2.1, peerASN: 64512, passwordSecret: {name: a}, authentication: {type: TCPAO, sendID: 1, receiveID: 256}}",
+        "less than or equal to 255",
+    ),
     peer("neither address nor interface", "{peerASN: 64512}", "exactly one of address and interface must be given"),
     peer(
         "both address and interface",
@@ -204,6 +224,11 @@ const REFUSALS: &[Refusal] = &[
         "BFD over several hops to a neighbour",
         "{address: 192.0.2.1, peerASN: 64512, ttlSecurity: {hops: 1}, bfd: {minimumTTL: 250}}",
         "bfd.minimumTTL is for routers several hops away",
+    ),
+    peer(
+        "BFD over several hops on a link",
+        "{interface: eth1, peerASN: 64512, bfd: {minimumTTL: 250}}",
+        "bfd.minimumTTL is for routers several hops away, and one behind interface is on that link",
     ),
     peer(
         "a source of another family",
@@ -273,6 +298,31 @@ const REFUSALS: &[Refusal] = &[
         "must be three numbers from 0 to 4294967295",
     ),
     advertisement(
+        "a bad extended community",
+        "{from: [{loadBalancers: {}}], attributes: {extendedCommunities: [\"rt:192.0.2.1:65536\"]}}",
+        "must be rt: or soo: with an ASN or an address and a number",
+    ),
+    advertisement(
+        "an extended community with an IPv4 address for an IPv6 one",
+        "{from: [{loadBalancers: {}}], attributes: {extendedCommunities: [\"rt:[192.0.2.1]:1\"]}}",
+        "must be rt: or soo: with an ASN or an address and a number",
+    ),
+    advertisement(
+        "a bandwidth without a unit",
+        "{from: [{loadBalancers: {}}], attributes: {linkBandwidth: \"25\"}}",
+        "must be PerEndpoint, or a number from 1 to 999999 with Mbps or Gbps",
+    ),
+    advertisement(
+        "the transitivity of nothing",
+        "{from: [{loadBalancers: {}}], attributes: {linkBandwidthTransitivity: NonTransitive}}",
+        "linkBandwidthTransitivity needs linkBandwidth",
+    ),
+    advertisement(
+        "two bandwidths",
+        "{from: [{loadBalancers: {}}], attributes: {linkBandwidth: 1Gbps, extendedCommunities: [\"0x4004fbf44cee6b28\"]}}",
+        "one of linkBandwidth and a link bandwidth among extendedCommunities",
+    ),
+    advertisement(
         "an impossible length",
         "{from: [{loadBalancers: {}}], aggregate: {ipv4: 33}}",
         "less than or equal to 32",
@@ -283,6 +333,21 @@ const REFUSALS: &[Refusal] = &[
         "less than or equal to 4294967295",
     ),
     claim("nobody's claim", "{cidr: 192.0.2.1/32, pool: public, owners: []}", "a claim needs an owner"),
+    peer(
+        "another word for accumulated metrics",
+        "{address: 192.0.2.1, peerASN: 64512, import: {aigp: Always}}",
+        "supported values: \"Enabled\", \"Disabled\"",
+    ),
+    route_server(
+        "a route server in the way",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], nextHopSelf: true}]}",
+        "nextHopSelf is a reflector's",
+    ),
+    route_server(
+        "a reflector with a role",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], reflector: true, clients: [{name: a, prefix: 10.77.0.0/16, announceRole: true}]}",
+        "announceRole is a route server's",
+    ),
     route_server(
         "nobody to let in",
         "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: []}",
@@ -302,6 +367,16 @@ const REFUSALS: &[Refusal] = &[
         "one client of any ASN",
         "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16}, {name: b, prefix: 10.78.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
         "clients of a route server need asnRanges",
+    ),
+    route_server(
+        "an authentication without a password",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], authentication: {type: MD5}}]}",
+        "authentication says how a password signs: it needs passwordFile",
+    ),
+    route_server(
+        "BFD over several hops to neighbours",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], ttlSecurity: {hops: 1}, bfd: {minimumTTL: 250}}]}",
+        "bfd.minimumTTL is for clients several hops away",
     ),
     route_server(
         "ASNs in the wrong order",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::product::{self, GRACE, Manifests};
-use roadstead_e2e::routers::{Bird, Frr, Gobgp, Neighbor, Path, Router, RouterConfig};
+use roadstead_e2e::routers::{Bfd, Bird, Frr, Gobgp, Hops, Neighbor, Path, Router, RouterConfig};
 use roadstead_e2e::{Process, Scene, scene};
 
 /// A session that has to be tried again waits for both ends' retry timers; GoBGP rests for half a minute after an error.
@@ -151,6 +151,7 @@ fn transparency(stage: &mut Stage<'_>, frr: &Frr, others: &[&dyn Router]) -> Res
         otc: None,
         communities: text(&["64601:1", "no-export"]),
         large_communities: text(&["64601:2:3"]),
+        extended_communities: BTreeSet::new(),
     };
     for router in others {
         stage.next_hops(*router, "203.0.113.0/24", &[FRR])?;
@@ -255,6 +256,62 @@ fn a_reflector_says_where_a_route_came_from() -> Result<()> {
         {
             let found = answer.pointer(&format!("/paths/0/{member}")).and_then(|value| value.as_str());
             ensure!(found == Some(expected), "{member} is {found:?}, not {expected}: {answer}");
+        }
+        Ok(())
+    })
+}
+
+/// BFD with machines that nobody has named: it begins when one has a session, and ends with it.
+#[test]
+fn clients_are_watched_by_bfd() -> Result<()> {
+    scene("a route server that watches its clients by BFD", |scene| {
+        let spec = |bfd: &str| {
+            format!(
+                "  asn: {SERVER_ASN}
+  routerID: {SERVER}
+  listen: [\"{SERVER}:179\"]
+  clients: [{{name: everybody, prefix: 10.77.0.0/24, asnRanges: [{ALLOWED}]{bfd}}}]
+"
+            )
+        };
+        let mut stage = Stage::new(scene, &spec(", bfd: {}"))?;
+        let usual = Bfd { milliseconds: 300, multiplier: 3, hops: Hops::Single };
+        // Far above what BFD needs.
+        let config = |asn, router_id| -> Result<RouterConfig> {
+            let neighbor = Neighbor { hold_time: 90, ..Neighbor::new(SERVER, SERVER_ASN)?.with_bfd(usual) };
+            Ok(RouterConfig { asn, router_id, neighbors: vec![neighbor], routes: &[] })
+        };
+        let machine = stage.machine("frr", FRR)?;
+        let frr = Frr::start(scene, &machine, &config(64601, FRR)?)?;
+        let bird = Bird::start(scene, &stage.machine("bird", BIRD)?, &config(64602, BIRD)?)?;
+        let up = |router: &dyn Router| -> Result<()> {
+            router.ensure_established(server()?)?;
+            let state = router.bfd(server()?)?;
+            ensure!(state.eq_ignore_ascii_case("up"), "{}'s BFD session is {state}", router.name());
+            Ok(())
+        };
+        for router in [&frr as &dyn Router, &bird] {
+            stage.server.wait_until("both sessions", SESSION, || up(router))?;
+        }
+        scene.step("BGP and BFD are up with both");
+
+        let lost = |client: &str| {
+            format!("peer=everybody/{client} error=BFD session down: control detection time expired (1)")
+        };
+        machine.ip("link set eth0 down")?;
+        let line = stage.server.wait_for_log(&lost(FRR), CHANGE)?;
+        scene.step(&format!("FRR's cable is noticed: {line}"));
+        up(&bird).context("BIRD's sessions were to stay")?;
+        machine.ip("link set eth0 up")?;
+        stage.server.wait_until("both sessions with FRR again", SESSION, || up(&frr))?;
+
+        stage.edit(&spec(""))?;
+        for router in [&frr as &dyn Router, &bird] {
+            stage.server.wait_until("the end of BFD", CHANGE, || {
+                ensure!(up(router).is_err(), "{}'s BFD session is still up", router.name());
+                Ok(())
+            })?;
+            stage.server.wait_until("BGP without BFD", SESSION, || router.ensure_established(server()?))?;
         }
         Ok(())
     })

@@ -3,17 +3,22 @@
 //! FRR takes the source of a router advertisement for its neighbour's address and sends such itself as soon as a neighbour
 //! is configured by interface; zebra does that, so it must run. It wants no router lifetime in them: ours is zero.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use roadstead_e2e::capture::Capture;
 use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::product::{self, Manifests};
-use roadstead_e2e::routers::{Frr, Neighbor, Router, RouterConfig};
+use roadstead_e2e::routers::{Bfd, Frr, Hops, Neighbor, Router, RouterConfig};
 use roadstead_e2e::{Process, Scene, scene};
 
 /// Link-local addresses become usable after a second or two, and an advertisement may take ten.
 const SESSION: Duration = Duration::from_secs(60);
 const CHANGE: Duration = Duration::from_secs(20);
+
+/// Several detection times, and several attempts to connect.
+const QUIET: Duration = Duration::from_secs(4);
 
 const NODE_ASN: u32 = 64500;
 const METRICS: &str = "127.0.0.1:9473";
@@ -59,6 +64,20 @@ addressType: IPv6
 endpoints: [{addresses: ["fd00:88::5"], nodeName: node-1}]
 ports: [{port: 8080, protocol: TCP}]
 "#;
+
+const SECRETS: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: right, namespace: roadstead-system}
+type: kubernetes.io/basic-auth
+stringData: {username: bgp, password: s3cret}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: wrong, namespace: roadstead-system}
+type: kubernetes.io/basic-auth
+stringData: {username: bgp, password: an0ther}
+";
 
 fn peer(interface: &str, mode: &str) -> String {
     format!(
@@ -163,6 +182,105 @@ fn frr_by_interface(mode: &str) -> Result<()> {
         ensure!(status.success(), "after SIGTERM roadstead ended with {status}");
         Ok(())
     })
+}
+
+/// BFD is between the link-local addresses of the session, on its link, and begins and ends with it (RFC 5881).
+#[test]
+fn bfd_with_frr_by_interface() -> Result<()> {
+    scene("BFD beside a session by interface, with FRR", |scene| {
+        let fabric = Fabric::new(scene, "switch")?;
+        let machine = fabric.machine(scene, "router", &[])?;
+        let node = fabric.machine(scene, "node", &[])?;
+        set_link_local(&machine, "eth0", "fe80::1")?;
+        set_link_local(&node, "eth0", "fe80::2")?;
+        let address: IpAddr = "fe80::2".parse().context("no address")?;
+        let bfd = Bfd { milliseconds: 300, multiplier: 3, hops: Hops::Single };
+        let neighbors = vec![Neighbor::behind("eth0", NODE_ASN).with_bfd(bfd)];
+        let config = RouterConfig { asn: 64512, router_id: "10.99.0.1", neighbors, routes: &[] };
+        let frr = Frr::start_with_kernel(scene, &machine, &config)?;
+        // Only BFD is as fast as what follows.
+        let with_bfd = |more: &str| peer("eth0", "listen").replace("holdSeconds: 9, keepaliveSeconds: 3, ", "") + more;
+        let files = [("service.yaml", SERVICE), ("peer.yaml", &with_bfd("  bfd: {}\n"))];
+        let manifests = Manifests::with(scene, "manifests", &files)?;
+        let mut ours = run(scene, &node, &manifests)?;
+        let up = |frr: &Frr| -> Result<()> {
+            ensure_up(frr)?;
+            let theirs = frr.bfd(address)?;
+            ensure!(theirs == "up", "FRR's BFD session is {theirs}");
+            let metrics = node.run("curl", &format!("-s --max-time 5 http://{METRICS}/metrics"))?;
+            let wanted = "roadstead_speaker_bfd_session_up{peer=\"behind-eth0\"} 1";
+            ensure!(metrics.lines().any(|line| line == wanted), "no {wanted} in {metrics}");
+            Ok(())
+        };
+        ours.wait_until("both sessions", SESSION, || up(&frr))?;
+        scene.step("BGP and BFD are up");
+        // FRR makes its BFD session anew when it has learnt who we are.
+        std::thread::sleep(QUIET);
+        ours.wait_until("both sessions still", SESSION, || up(&frr))?;
+
+        machine.ip("link set eth0 down")?;
+        let line = ours.wait_for_log("BFD session down: control detection time expired (1)", CHANGE)?;
+        scene.step(&format!("the router's cable is noticed: {line}"));
+        machine.ip("link set eth0 up")?;
+        machine.ip("address replace fe80::1/64 dev eth0 nodad")?;
+        ours.wait_until("both sessions again", SESSION, || up(&frr))?;
+
+        manifests.write("peer.yaml", &with_bfd(""))?;
+        ours.wait_until("FRR to hear of BFD's end", CHANGE, || {
+            let theirs = frr.bfd(address)?;
+            ensure!(theirs != "up", "FRR's BFD session is {theirs}");
+            Ok(())
+        })?;
+        ours.wait_until("BGP without BFD", SESSION, || ensure_up(&frr))
+    })
+}
+
+/// TCP MD5 with whoever is on the link: our listener has the key for every link-local address, FRR's for the one that it has learnt.
+fn signed(mode: &str) -> Result<()> {
+    scene(&format!("a signed session with FRR by interface ({mode})"), |scene| {
+        let fabric = Fabric::new(scene, "switch")?;
+        let machine = fabric.machine(scene, "router", &[])?;
+        let node = fabric.machine(scene, "node", &[])?;
+        let neighbors = vec![Neighbor::behind("eth0", NODE_ASN).with_password("s3cret")];
+        let config = RouterConfig { asn: 64512, router_id: "10.99.0.1", neighbors, routes: &[] };
+        let frr = Frr::start_with_kernel(scene, &machine, &config)?;
+        let with_secret = |secret: &str| format!("{}  passwordSecret: {{name: {secret}}}\n", peer("eth0", mode));
+        let files = [("service.yaml", SERVICE), ("secrets.yaml", SECRETS), ("peer.yaml", &with_secret("right"))];
+        let manifests = Manifests::with(scene, "manifests", &files)?;
+        let capture = Capture::start(scene, &node, "signed")?;
+        let mut ours = run(scene, &node, &manifests)?;
+        ours.wait_until("the session", SESSION, || ensure_up(&frr))?;
+        ours.wait_until("the route", CHANGE, || {
+            ensure!(kernel_route(&machine, V6_PREFIX)?.contains("fe80:"), "no route in the router's kernel");
+            Ok(())
+        })?;
+        scene.step("session and route are there");
+        manifests.write("peer.yaml", &with_secret("wrong"))?;
+        ours.wait_until("the session to end", SESSION, || {
+            ensure!(ensure_up(&frr).is_err(), "it is up");
+            Ok(())
+        })?;
+        std::thread::sleep(QUIET);
+        ensure!(ensure_up(&frr).is_err(), "the session came up with another password");
+        manifests.write("peer.yaml", &with_secret("right"))?;
+        ours.wait_until("the session again", SESSION, || ensure_up(&frr))?;
+        capture.finish()?.ensure_none("tcp.port == 179 && tcp.flags.reset == 0 && !tcp.options.md5.digest")
+    })
+}
+
+#[test]
+fn frr_by_interface_signed_both_dial() -> Result<()> {
+    signed("listen")
+}
+
+#[test]
+fn frr_by_interface_signed_and_dials() -> Result<()> {
+    signed("passive")
+}
+
+#[test]
+fn frr_by_interface_signed_and_we_dial() -> Result<()> {
+    signed("# nobody listens here: passive")
 }
 
 /// Row 35 of the list of classic bugs: the same address on two links is two routers.

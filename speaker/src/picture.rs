@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use roadstead_api::checked::{
     Advertisement, ClaimName, Invalid, Labels, Network, Peer, ServiceKey, TrafficPolicy, status_addresses,
@@ -69,6 +70,7 @@ pub struct Picture {
     /// The Service of each slice, by namespace and name: an event of its deletion does not say.
     slices: BTreeMap<(String, String), ServiceKey>,
     sessions_are_stale: bool,
+    uptime: Duration,
 }
 
 /// The sessions that a node is to have.
@@ -94,9 +96,15 @@ impl Picture {
             secrets: BTreeMap::new(),
             slices: BTreeMap::new(),
             sessions_are_stale: true,
+            uptime: Duration::ZERO,
         };
         picture.set_node(None);
         picture
+    }
+
+    /// How long the node's kernel had run when this process started; unless told it may have started just now.
+    pub fn with_uptime(self, uptime: Duration) -> Self {
+        Self { uptime, ..self }
     }
 
     /// Takes an event in. What is wrong with an object is returned; its last good version stays in force.
@@ -141,6 +149,7 @@ impl Picture {
             secret_namespace: &self.viewpoint.namespace,
             secrets: &self.secrets,
             redirect: self.viewpoint.redirect.as_ref(),
+            uptime: self.uptime,
         };
         for peer in self.peers.values().filter(|peer| surroundings.selects(peer)) {
             let key = PeerKey::from(peer.name.as_str());

@@ -116,7 +116,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
     let events = store.watch(watches);
     let farewell = format!("the speaker of node {} stops", options.viewpoint.node);
     let mut speaker = Speaker {
-        picture: Picture::new(options.viewpoint),
+        picture: Picture::new(options.viewpoint).with_uptime(uptime()),
         engine: engine.clone(),
         telemetry,
         source,
@@ -352,6 +352,13 @@ fn owner_reference(node: &LocalNode) -> Option<OwnerReference> {
         uid: node.uid.clone(),
         ..OwnerReference::default()
     })
+}
+
+/// How long the kernel has run; none where it does not say, which promises nothing.
+fn uptime() -> Duration {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text.split_whitespace().next().and_then(|seconds| seconds.parse::<f64>().ok());
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
 }
 
 /// The seed of the engine's jitter: nodes that restart together must not dial together.

@@ -11,7 +11,8 @@ use roadstead_api::kubernetes::Secret;
 use roadstead_bgp as bgp;
 use roadstead_bgp::bfd::{BfdConfig, Hops};
 use roadstead_bgp::{
-    Asn, Connect, Excess, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password, PeerConfig, Purpose,
+    AigpSession, AoAlgorithm, Asn, Connect, Excess, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password,
+    PeerConfig, Purpose, Signature,
 };
 
 use crate::node::LocalNode;
@@ -69,6 +70,8 @@ pub struct Surroundings<'a> {
     pub secrets: &'a BTreeMap<String, Arc<Secret>>,
     /// Where sessions really lead.
     pub redirect: Option<&'a Redirect>,
+    /// How long the node's kernel had run when this process started.
+    pub uptime: Duration,
 }
 
 /// Leads every session to another place than its `BGPPeer` says, for a rehearsal of real manifests where their routers are not.
@@ -105,8 +108,12 @@ impl Surroundings<'_> {
         config.next_hops = NextHops { ipv4: peer.next_hop_ipv4, ipv6: peer.next_hop_ipv6 };
         config.fallback_next_hops = NextHops { ipv4: self.node.ipv4, ipv6: self.node.ipv6 };
         config.import = import(&peer.import);
-        // Without N: a dead node's routes must not outlive the hold time.
-        config.graceful_restart = peer.graceful_restart.map(GracefulRestart::new);
+        config.aigp = match peer.import.aigp {
+            None => AigpSession::Internal,
+            Some(kinds::AigpSession::Enabled) => AigpSession::Enabled,
+            Some(kinds::AigpSession::Disabled) => AigpSession::Disabled,
+        };
+        config.graceful_restart = peer.graceful_restart.map(|time| self.graceful_restart(peer, time));
         config.bfd = peer.bfd.map(bfd);
         config.role = peer.role.map(role);
         config.connect = match peer.mode {
@@ -122,11 +129,27 @@ impl Surroundings<'_> {
             checked::Ttl::Security { hops } => bgp::Ttl::Security { hops },
         };
         config.transport.password = peer.password.as_ref().map(|key| self.password(key)).transpose()?;
+        config.transport.signature = signature(peer.authentication);
         if let Some(redirect) = self.redirect {
             self.redirect(&mut config, &peer.name, redirect);
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// Without N: a dead node's routes must not outlive the hold time.
+    ///
+    /// RFC 4724 section 3, F: forwarding went on. The node's kernel forwards, as kube-proxy has set it up, whether this process
+    /// runs or not, until it reboots. A router that still keeps routes of ours has lost us within the restart time, and had heard
+    /// us until the hold time before that; so a kernel that has run for longer has not rebooted meanwhile. Without a hold time
+    /// nobody knows when that was.
+    fn graceful_restart(&self, peer: &Peer, restart_time: Duration) -> GracefulRestart {
+        let preserved = !peer.hold_time.is_zero() && self.uptime > restart_time + peer.hold_time;
+        let families = preserved.then(|| peer.families.iter().copied().map(family));
+        GracefulRestart {
+            forwarding_preserved: families.into_iter().flatten().collect(),
+            ..GracefulRestart::new(restart_time)
+        }
     }
 
     fn password(&self, key: &SecretKey) -> Result<Password, Refusal> {
@@ -170,7 +193,23 @@ fn role(role: kinds::Role) -> bgp::Role {
     }
 }
 
-fn bfd(bfd: checked::Bfd) -> BfdConfig {
+/// How the engine is to sign.
+pub fn signature(authentication: checked::Authentication) -> Signature {
+    match authentication {
+        checked::Authentication::Md5 => Signature::Md5,
+        checked::Authentication::TcpAo { algorithm, send_id, receive_id } => Signature::TcpAo {
+            algorithm: match algorithm {
+                kinds::AuthenticationAlgorithm::HMACSHA1 => AoAlgorithm::HmacSha1,
+                kinds::AuthenticationAlgorithm::AESCMAC => AoAlgorithm::AesCmac,
+            },
+            send_id,
+            receive_id,
+        },
+    }
+}
+
+/// BFD as the engine is to speak it.
+pub fn bfd(bfd: checked::Bfd) -> BfdConfig {
     BfdConfig {
         transmit_interval: bfd.transmit_interval,
         receive_interval: bfd.receive_interval,
@@ -221,6 +260,7 @@ mod tests {
             secret_namespace: "roadstead-system",
             secrets,
             redirect: None,
+            uptime: Duration::ZERO,
         };
         match (surroundings.session(&peer(spec)), expected) {
             (Ok(_), Ok(())) => {}
@@ -239,6 +279,7 @@ mod tests {
             secret_namespace: "",
             secrets: &secrets,
             redirect: None,
+            uptime: Duration::ZERO,
         };
         for name in ["Provider", "RouteServer", "RouteServerClient", "Customer", "Peer"] {
             let spec = format!(r#"{{"address":"192.0.2.1","peerASN":64512,"role":"{name}"}}"#);
@@ -249,6 +290,32 @@ mod tests {
         let internal = peer(r#"{"address":"192.0.2.1","peerASN":64500,"role":"Customer"}"#);
         let refusal = surroundings.session(&internal).unwrap_err().to_string();
         assert!(refusal.contains("role Customer is not allowed on an internal session"), "{refusal}");
+    }
+
+    #[test]
+    fn forwarding_went_on_where_the_kernel_has_run_for_long_enough() {
+        let node = LocalNode::implied("n");
+        let secrets = BTreeMap::new();
+        let check = |timers: &str, uptime: u64, expected: usize| {
+            let surroundings = Surroundings {
+                node: &node,
+                cluster_asn: Some(64500),
+                secret_namespace: "",
+                secrets: &secrets,
+                redirect: None,
+                uptime: Duration::from_secs(uptime),
+            };
+            let spec = format!(
+                r#"{{"address":"192.0.2.1","peerASN":64512,"gracefulRestart":{{"restartTimeSeconds":60}},"timers":{timers}}}"#
+            );
+            let restart = surroundings.session(&peer(&spec)).unwrap().graceful_restart.unwrap();
+            assert_eq!(restart.forwarding_preserved.len(), expected, "{timers}, up for {uptime} s");
+        };
+        check(r#"{"holdSeconds":30}"#, 0, 0);
+        check(r#"{"holdSeconds":30}"#, 90, 0);
+        check(r#"{"holdSeconds":30}"#, 91, 2);
+        // The router may not have noticed for ever so long.
+        check(r#"{"holdSeconds":0}"#, 1_000_000, 0);
     }
 
     #[test]

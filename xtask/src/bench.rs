@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::instructions::{self, InstructionsFlags};
 use crate::step::{self, cargo};
 use crate::{prerequisites, tools};
 
@@ -14,13 +15,14 @@ pub(crate) enum Bench {
     /// From the creation of a Service to the UPDATE at a router, on a real API server.
     FirstRoute,
     Engine(EngineFlags),
+    Instructions(InstructionsFlags),
 }
 
 /// The BGP engine as a route server, with BIRD and FRR under the same loads beside it.
 ///
 /// For announcing and for withdrawing: the time from the first byte that a feeder sends to the last prefix at the monitors,
-/// the same without the floor (a program that copies the bytes and looks at nothing), its ratio to BIRD's, and the peak
-/// memory of the process. The devices run in turn, so that whatever else the machine does hits all of them; only ratios
+/// the same without the floor (a program that copies the bytes and looks at nothing), its ratio to BIRD's and whether that
+/// is within the budget (e2e/src/bin/engine/budget.rs), and the peak memory of the process, held to the same. The devices run in turn, so that whatever else the machine does hits all of them; only ratios
 /// of one run mean anything.
 ///
 /// Loads:
@@ -53,6 +55,10 @@ pub(crate) struct EngineFlags {
 
 /// Runs one measurement, or every one.
 pub(crate) fn run(name: Option<&Bench>) -> Result<()> {
+    // Needs neither routers nor the product's binaries.
+    if let Some(Bench::Instructions(flags)) = name {
+        return instructions::run(flags);
+    }
     prerequisites::ensure()?;
     // Not the workspace: that would build the tests' tools in release as well.
     let build = [
@@ -72,7 +78,9 @@ pub(crate) fn run(name: Option<&Bench>) -> Result<()> {
     match name {
         Some(Bench::FirstRoute) => first_route(),
         Some(Bench::Engine(flags)) => engine(flags),
+        Some(Bench::Instructions(flags)) => instructions::run(flags),
         None => {
+            instructions::run(&InstructionsFlags::default())?;
             first_route()?;
             engine(&EngineFlags { quick: false, runs: None, load: Vec::new(), device: Vec::new() })
         }

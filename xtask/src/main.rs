@@ -7,10 +7,11 @@
 //! - [`step`] runs one command under a name: progress while it is slow, its output when it fails.
 //! - [`structure`] checks the rules that no compiler checks.
 //! - [`prerequisites`] and [`tools`] bring in what the end-to-end tests drive.
-//! - [`mod@test`], [`mod@bench`] and [`crds`] are the tasks.
+//! - [`mod@test`], [`mod@bench`] (with [`instructions`]) and [`crds`] are the tasks.
 
 mod bench;
 mod crds;
+mod instructions;
 mod prerequisites;
 mod step;
 mod structure;

@@ -39,6 +39,9 @@ const PACKAGES: &[Package] = &[
     Package { name: "util-linux", file: "/usr/bin/nsenter" },
 ];
 
+/// For the counting benches alone, and so not among what the tests need.
+const VALGRIND: Package = Package { name: "valgrind", file: "/usr/bin/valgrind" };
+
 /// Debian asks this script before a package starts its daemon; 101 means "not now". The tests start the daemons
 /// themselves, in namespaces, and nobody who runs tests asked for a router on their machine.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -68,13 +71,7 @@ pub(crate) fn ensure() -> Result<()> {
         step::say(&format!("    ok  prerequisites: all {} Debian packages are here", PACKAGES.len()));
         return Ok(());
     }
-    step::say(&format!("        not on this machine, installing with apt-get: {}", missing.join(" ")));
-    let _no_daemons = NoDaemons::ask_for()?;
-    let mut update = Command::new("apt-get");
-    step::run("apt-get update", step::nothing, update.args(["update", "-q"]))?;
-    let mut install = Command::new("apt-get");
-    install.args(["install", "-q", "--yes", "--no-install-recommends"]).args(&missing);
-    step::run("apt-get install", step::nothing, install.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    install(&missing)?;
     if Path::new("/run/systemd/system").exists() {
         step::say(
             "        Debian enables daemons for the next boot; `systemctl disable frr bird openbgpd exabgp etcd containerd` keeps them off",
@@ -85,6 +82,33 @@ pub(crate) fn ensure() -> Result<()> {
         bail!("apt-get installed them, and yet their files are not here: {}", missing.join(" "));
     }
     Ok(())
+}
+
+/// Installs valgrind where it lacks and that is possible.
+pub(crate) fn ensure_valgrind() -> Result<()> {
+    let there = || Path::new(VALGRIND.file).exists();
+    if there() {
+        return Ok(());
+    }
+    ensure!(
+        is_root()? && Path::new("/usr/bin/apt-get").exists(),
+        "instructions are counted by valgrind, and {} is not there: install Debian's package {}, or run this as root on Debian",
+        VALGRIND.file,
+        VALGRIND.name
+    );
+    install(&[VALGRIND.name])?;
+    ensure!(there(), "apt-get installed {}, and yet {} is not here", VALGRIND.name, VALGRIND.file);
+    Ok(())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    step::say(&format!("        not on this machine, installing with apt-get: {}", packages.join(" ")));
+    let _no_daemons = NoDaemons::ask_for()?;
+    let mut update = Command::new("apt-get");
+    step::run("apt-get update", step::nothing, update.args(["update", "-q"]))?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "-q", "--yes", "--no-install-recommends"]).args(packages);
+    step::run("apt-get install", step::nothing, install.env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn missing() -> Vec<&'static str> {

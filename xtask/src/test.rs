@@ -92,5 +92,6 @@ fn end_to_end(name: &str, files: &[&str], filter: Option<&str>) -> Result<()> {
 }
 
 fn is_scenario_file(filter: &str) -> bool {
-    crate::workspace().join("e2e/tests").join(format!("{filter}.rs")).exists()
+    let tests = crate::workspace().join("e2e/tests");
+    tests.join(format!("{filter}.rs")).exists() || tests.join(filter).join("main.rs").exists()
 }

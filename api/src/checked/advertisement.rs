@@ -1,7 +1,7 @@
 //! Advertisements.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -59,12 +59,34 @@ pub struct RouteSettings {
     pub communities: Vec<String>,
     /// `global:local1:local2`.
     pub large_communities: Vec<String>,
+    /// `rt:` or `soo:` and so on, or hexadecimal digits.
+    pub extended_communities: Vec<String>,
+    /// How much the links behind a route carry.
+    pub link_bandwidth: Option<LinkBandwidth>,
     /// LOCAL_PREF towards iBGP peers.
     pub local_preference: Option<u32>,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
     /// How often our ASN is repeated.
     pub prepend: u8,
+}
+
+/// How much the links behind a route carry, and to whom that may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkBandwidth {
+    /// How much.
+    pub bandwidth: Bandwidth,
+    /// Whether routers may tell it to another AS.
+    pub transitivity: kinds::Transitivity,
+}
+
+/// An amount of bandwidth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bandwidth {
+    /// One Gbit/s for each endpoint that the node sends packets to.
+    PerEndpoint,
+    /// So many bits per second.
+    Fixed(u64),
 }
 
 impl Advertisement {
@@ -165,7 +187,20 @@ fn settings(raw: &kinds::Attributes, findings: &mut Findings) -> RouteSettings {
             findings.refuse(field, text, "must be three numbers from 0 to 4294967295 joined by colons");
         }
     }
+    for (index, text) in raw.extended_communities.iter().enumerate() {
+        if !is_extended_community(&text.0) {
+            let field = format!("spec.attributes.extendedCommunities[{index}]");
+            findings.refuse(
+                field,
+                text,
+                "must be rt: or soo: with an ASN or an address and a number, like rt:65000:1, soo:192.0.2.1:1 or \
+                 rt:[2001:db8::1]:1, or 16 or 40 hexadecimal digits like 0x0002fde800000001",
+            );
+        }
+    }
     RouteSettings {
+        extended_communities: raw.extended_communities.iter().map(|text| text.0.clone()).collect(),
+        link_bandwidth: link_bandwidth(raw, findings),
         communities: raw.communities.iter().map(|text| text.0.clone()).collect(),
         large_communities: raw.large_communities.iter().map(|text| text.0.clone()).collect(),
         local_preference: raw
@@ -174,6 +209,64 @@ fn settings(raw: &kinds::Attributes, findings: &mut Findings) -> RouteSettings {
         med: raw.med.map(|value| number("spec.attributes.med", value, 0, u32::MAX.into(), findings)),
         prepend: number("spec.attributes.prepend", raw.prepend.into(), 0, 32, findings),
     }
+}
+
+fn link_bandwidth(raw: &kinds::Attributes, findings: &mut Findings) -> Option<LinkBandwidth> {
+    let field = "spec.attributes.linkBandwidth";
+    let Some(text) = &raw.link_bandwidth else {
+        if let Some(transitivity) = raw.link_bandwidth_transitivity {
+            let field = "spec.attributes.linkBandwidthTransitivity";
+            findings.refuse(field, format!("{transitivity:?}"), "needs linkBandwidth");
+        }
+        return None;
+    };
+    let is_bandwidth =
+        |text: &kinds::ExtendedCommunityText| text.0.starts_with("0x0004") || text.0.starts_with("0x4004");
+    if raw.extended_communities.iter().any(is_bandwidth) {
+        findings.refuse(field, text, "excludes a link bandwidth (0x0004, 0x4004) among extendedCommunities");
+    }
+    let Some(bandwidth) = bandwidth(&text.0) else {
+        findings.refuse(
+            field,
+            text,
+            "must be PerEndpoint, or a number from 1 to 999999 with Mbps or Gbps, like 25Gbps",
+        );
+        return None;
+    };
+    Some(LinkBandwidth { bandwidth, transitivity: raw.link_bandwidth_transitivity.unwrap_or_default() })
+}
+
+fn bandwidth(text: &str) -> Option<Bandwidth> {
+    if text == "PerEndpoint" {
+        return Some(Bandwidth::PerEndpoint);
+    }
+    let (digits, unit) = match text.strip_suffix("Mbps") {
+        Some(digits) => (digits, 1_000_000),
+        None => (text.strip_suffix("Gbps")?, 1_000_000_000),
+    };
+    let plain =
+        (1..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse::<u64>().ok().filter(|_| plain).map(|number| Bandwidth::Fixed(number * unit))
+}
+
+fn is_extended_community(text: &str) -> bool {
+    if let Some(digits) = text.strip_prefix("0x") {
+        let plain = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        return plain && matches!(digits.len(), 16 | 40);
+    }
+    let Some(rest) = ["rt:", "soo:", "ro:"].iter().find_map(|kind| text.strip_prefix(kind)) else { return false };
+    let Some((administrator, number)) = rest.rsplit_once(':') else { return false };
+    let short = u64::from(u16::MAX);
+    if is_joined_numbers(administrator, 1, u32::MAX.into()) {
+        let most = if is_joined_numbers(administrator, 1, short) { u32::MAX.into() } else { short };
+        return is_joined_numbers(number, 1, most);
+    }
+    let bracketed = administrator.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => administrator.parse::<Ipv4Addr>().is_ok(),
+    };
+    address && is_joined_numbers(number, 1, short)
 }
 
 /// Names of well-known communities (IANA's registry of BGP well-known communities).
@@ -222,6 +315,38 @@ mod tests {
         check(&with(r#"{"communities":["64500"]}"#), &["spec.attributes.communities[0]"]);
         check(&with(r#"{"communities":["1:2","70000:1"]}"#), &["communities[1]: \"70000:1\""]);
         check(&with(r#"{"largeCommunities":["1:2"]}"#), &["largeCommunities[0]"]);
+        let good = [
+            "rt:65000:4294967295",
+            "ro:4200000000:1",
+            "soo:192.0.2.1:65535",
+            "rt:[2001:db8::1]:1",
+            "0x0002fde800000001",
+        ];
+        check(&with(&format!(r#"{{"extendedCommunities":{good:?}}}"#)), &[]);
+        let bad = [
+            "",
+            "rt:1",
+            "rt:4200000000:65536",
+            "rt:192.0.2.1:65536",
+            "rt:[192.0.2.1]:1",
+            "rt:2001:db8::1:1",
+            "RT:1:1",
+            "color:1",
+            "0x0002",
+            "0x0002FDE800000001",
+        ];
+        let fields: Vec<String> = (0..bad.len()).map(|index| format!("extendedCommunities[{index}]")).collect();
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        check(&with(&format!(r#"{{"extendedCommunities":{bad:?}}}"#)), &fields);
+        check(&with(r#"{"linkBandwidth":"PerEndpoint","linkBandwidthTransitivity":"NonTransitive"}"#), &[]);
+        for bad in ["0Gbps", "1000000Mbps", "25", "1Tbps", "+1Gbps", "perEndpoint"] {
+            check(&with(&format!(r#"{{"linkBandwidth":{bad:?}}}"#)), &["must be PerEndpoint, or a number"]);
+        }
+        check(&with(r#"{"linkBandwidthTransitivity":"Transitive"}"#), &["needs linkBandwidth"]);
+        check(
+            &with(r#"{"linkBandwidth":"1Gbps","extendedCommunities":["0x4004fbf44cee6b28"]}"#),
+            &["excludes a link bandwidth"],
+        );
         check(&with(r#"{"localPreference":4294967296}"#), &["must be from 0 to 4294967295"]);
         check(&with(r#"{"prepend":33}"#), &["must be from 0 to 32"]);
         check(r#"{"from":[{"loadBalancers":{}}],"aggregate":{"ipv4":33}}"#, &["spec.aggregate.ipv4"]);
@@ -229,10 +354,24 @@ mod tests {
 
     #[test]
     fn aggregates() {
-        let raw = r#"{"from":[{"loadBalancers":{}}],"aggregate":{"ipv4":24}}"#;
-        let raw = kinds::Advertisement::new("adv", serde_json::from_str(raw).unwrap());
-        let advertisement = Advertisement::check(&raw).unwrap();
-        assert_eq!(advertisement.prefix_of("203.0.113.7".parse().unwrap()).to_string(), "203.0.113.0/24");
-        assert_eq!(advertisement.prefix_of("2001:db8::7".parse().unwrap()).to_string(), "2001:db8::7/128");
+        let cases = [
+            (r#"{}"#, "203.0.113.7/32", "2001:db8::7/128"),
+            (r#"{"ipv4":24}"#, "203.0.113.0/24", "2001:db8::7/128"),
+            (r#"{"ipv6":64}"#, "203.0.113.7/32", "2001:db8::/64"),
+            (r#"{"ipv4":31,"ipv6":127}"#, "203.0.113.6/31", "2001:db8::6/127"),
+            (r#"{"ipv4":1,"ipv6":1}"#, "128.0.0.0/1", "::/1"),
+        ];
+        for (aggregate, ipv4, ipv6) in cases {
+            let raw = format!(r#"{{"from":[{{"loadBalancers":{{}}}}],"aggregate":{aggregate}}}"#);
+            let raw = kinds::Advertisement::new("adv", serde_json::from_str(&raw).unwrap());
+            let advertisement = Advertisement::check(&raw).unwrap();
+            let prefix_of = |address: &str| advertisement.prefix_of(address.parse().unwrap()).to_string();
+            assert_eq!((&*prefix_of("203.0.113.7"), &*prefix_of("2001:db8::7")), (ipv4, ipv6), "{aggregate}");
+        }
+        // A default route is nothing that addresses of Services roll up to.
+        check(
+            r#"{"from":[{"loadBalancers":{}}],"aggregate":{"ipv4":0,"ipv6":129}}"#,
+            &["spec.aggregate.ipv4", "spec.aggregate.ipv6"],
+        );
     }
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Findings;
 use super::range::parse_cidr;
-use crate::kinds::{self, OnExcess, Purpose};
+use crate::kinds::{self, AigpSession, OnExcess, Purpose};
 
 /// What is accepted from a router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Import {
     pub allow_own_asn: u8,
     /// Ranges that are refused besides those that are always.
     pub refuse: BTreeSet<Purpose>,
+    /// Whether accumulated metrics count; `None`: inside our AS.
+    pub aigp: Option<AigpSession>,
 }
 
 /// A limit on accepted prefixes.
@@ -83,7 +85,13 @@ impl Import {
             findings.refuse("spec.import.allowOwnASN", allow_own_asn, "must be from 0 to 10");
         }
         let refuse = raw.refuse.iter().copied().collect();
-        Self { accept, max_prefixes: max_prefixes(raw, findings), allow_own_asn: checked.unwrap_or_default(), refuse }
+        Self {
+            accept,
+            max_prefixes: max_prefixes(raw, findings),
+            allow_own_asn: checked.unwrap_or_default(),
+            refuse,
+            aigp: raw.aigp,
+        }
     }
 }
 

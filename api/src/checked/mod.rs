@@ -19,12 +19,12 @@ mod selector;
 mod service;
 
 pub use address_set::AddressSet;
-pub use advertisement::{Advertisement, LoadBalancerSource, PeerChoice, RouteSettings};
+pub use advertisement::{Advertisement, Bandwidth, LinkBandwidth, LoadBalancerSource, PeerChoice, RouteSettings};
 pub use claim::{ClaimName, host_prefix};
 pub use error::{Findings, Invalid, ObjectRef};
 pub use import::{Excess, Import, MaxPrefixes, PrefixRule};
 pub use network::Network;
-pub use peer::{Bfd, Family, Peer, PeerAsn, SecretKey, TransportMode, Ttl, asn};
+pub use peer::{Authentication, Bfd, Family, Peer, PeerAsn, SecretKey, TransportMode, Ttl, asn};
 pub use pod_pool::{LeftOut, PodPool, PodRanges, PoolRoute};
 pub use pool::{NamespaceChoice, Pool};
 pub use pools_in_force::{InForce, Overlap, pools_in_force};

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Findings, Import, Invalid, ObjectRef, Selector};
-use crate::kinds::{self, AddressFamily, AsnNumber, BgpPeer, BgpPeerSpec, PeerType, Role};
+use crate::kinds::{
+    self, AddressFamily, AsnNumber, AuthenticationAlgorithm, AuthenticationType, BgpPeer, BgpPeerSpec, PeerType, Role,
+};
 
 /// A `BGPPeer` whose fields were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Peer {
     pub connect_retry: Duration,
     /// The Secret that signs the session.
     pub password: Option<SecretKey>,
+    /// How the password signs.
+    pub authentication: Authentication,
     /// The TTL of the session's packets.
     pub ttl: Ttl,
     /// The families offered.
@@ -91,6 +95,23 @@ pub enum Ttl {
     Security {
         /// How many hops away the router is.
         hops: u8,
+    },
+}
+
+/// How a password signs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authentication {
+    /// TCP MD5 (RFC 2385).
+    #[default]
+    Md5,
+    /// TCP-AO (RFC 5925).
+    TcpAo {
+        /// With this.
+        algorithm: AuthenticationAlgorithm,
+        /// The KeyID in what we send.
+        send_id: u8,
+        /// The KeyID in what the router sends.
+        receive_id: u8,
     },
 }
 
@@ -208,12 +229,18 @@ impl Peer {
             keepalive,
             connect_retry,
             password: spec.password_secret.as_ref().map(|secret| SecretKey { name: secret.name.0.clone() }),
+            authentication: authentication(
+                ("spec", "passwordSecret"),
+                spec.authentication.as_ref(),
+                spec.password_secret.is_some(),
+                findings,
+            ),
             ttl,
             families: spec.families.iter().map(|family| Family::from(*family)).collect(),
             next_hop_ipv4,
             next_hop_ipv6,
             graceful_restart: graceful_restart(spec.graceful_restart.as_ref(), findings),
-            bfd: bfd(spec, ttl, findings),
+            bfd: bfd_of_peer(spec, ttl, findings),
             role: role(spec, findings),
             mode: match (spec.passive, spec.listen) {
                 (true, _) => TransportMode::Passive,
@@ -241,7 +268,6 @@ fn router(spec: &BgpPeerSpec, findings: &mut Findings) -> Option<IpAddr> {
                 ("sourceAddress: the session is on that link", spec.source_address.is_some()),
                 ("sourceInterface: the session is on that link", spec.source_interface.is_some()),
                 ("ebgpMultihop: the session is on that link", spec.ebgp_multihop.is_some()),
-                ("bfd as yet: it needs to know the router's address", spec.bfd.is_some()),
             ];
             for (other, _) in others.into_iter().filter(|(_, given)| *given) {
                 findings.refuse("spec.interface", interface, format!("excludes {other}"));
@@ -337,12 +363,67 @@ fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Finding
     raw.enabled.then(|| Duration::from_secs(checked.unwrap_or(1).into()))
 }
 
-fn bfd(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
-    let raw = spec.bfd.as_ref()?;
+/// How the password of the object or the part of it that is `at` signs, which stands in its field `password`.
+pub(super) fn authentication(
+    (at, password): (&str, &str),
+    raw: Option<&kinds::Authentication>,
+    has_password: bool,
+    findings: &mut Findings,
+) -> Authentication {
+    let Some(raw) = raw else { return Authentication::Md5 };
+    let at = format!("{at}.authentication");
+    if !has_password {
+        findings.refuse(&at, format!("{:?}", raw.r#type), format!("says how a password signs: it needs {password}"));
+    }
+    let mut id = |field: &str, given: Option<i32>| match given.map(u8::try_from) {
+        Some(Ok(id)) => id,
+        other => {
+            let given = given.map(|given| given.to_string()).unwrap_or_default();
+            let allowed = if other.is_some() { "must be from 0 to 255" } else { "must be given with type TCPAO" };
+            findings.refuse(format!("{at}.{field}"), given, allowed);
+            0
+        }
+    };
+    match raw.r#type {
+        AuthenticationType::TCPAO => Authentication::TcpAo {
+            algorithm: raw.algorithm.unwrap_or(AuthenticationAlgorithm::HMACSHA1),
+            send_id: id("sendID", raw.send_id),
+            receive_id: id("receiveID", raw.receive_id),
+        },
+        AuthenticationType::MD5 => {
+            let given = [
+                ("sendID", raw.send_id.map(|id| id.to_string())),
+                ("receiveID", raw.receive_id.map(|id| id.to_string())),
+                ("algorithm", raw.algorithm.map(|algorithm| format!("{algorithm:?}"))),
+            ];
+            for (field, given) in given {
+                if let Some(given) = given {
+                    findings.refuse(format!("{at}.{field}"), given, "is TCP-AO's: give type TCPAO, or leave it out");
+                }
+            }
+            Authentication::Md5
+        }
+    }
+}
+
+fn bfd_of_peer(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
+    let Some(interface) = &spec.interface else { return bfd("spec", spec.bfd.as_ref(), ttl, findings) };
+    let minimum = spec.bfd.as_ref().and_then(|raw| raw.minimum_ttl);
+    if let Some(given) = minimum {
+        let allowed = format!("is for routers several hops away, and one behind interface {interface} is on that link");
+        findings.refuse("spec.bfd.minimumTTL", given, allowed);
+    }
+    // Whatever the session's packets are checked for, a link is a single hop.
+    bfd("spec", spec.bfd.as_ref(), Ttl::Default, findings)
+}
+
+/// BFD of the object or the part of it that is `at`, beside sessions with this TTL.
+pub(super) fn bfd(at: &str, raw: Option<&kinds::Bfd>, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
+    let raw = raw?;
     let mut interval = |field: &str, given: i32| {
         let checked = u64::try_from(given).ok().filter(|milliseconds| (10..=60_000).contains(milliseconds));
         if checked.is_none() {
-            findings.refuse(format!("spec.bfd.{field}"), given, "must be from 10 to 60000");
+            findings.refuse(format!("{at}.bfd.{field}"), given, "must be from 10 to 60000");
         }
         Duration::from_millis(checked.unwrap_or(300))
     };
@@ -350,17 +431,18 @@ fn bfd(spec: &BgpPeerSpec, ttl: Ttl, findings: &mut Findings) -> Option<Bfd> {
     let receive_interval = interval("receiveIntervalMilliseconds", raw.receive_interval_milliseconds);
     let multiplier = u8::try_from(raw.detect_multiplier).ok().filter(|multiplier| *multiplier > 0);
     if multiplier.is_none() {
-        findings.refuse("spec.bfd.detectMultiplier", raw.detect_multiplier, "must be from 1 to 255");
+        findings.refuse(format!("{at}.bfd.detectMultiplier"), raw.detect_multiplier, "must be from 1 to 255");
     }
     let given = raw.minimum_ttl.map(|given| {
         let checked = u8::try_from(given).ok().filter(|ttl| (1..=254).contains(ttl));
         if checked.is_none() {
-            findings.refuse("spec.bfd.minimumTTL", given, "must be from 1 to 254");
+            findings.refuse(format!("{at}.bfd.minimumTTL"), given, "must be from 1 to 254");
         }
         checked.unwrap_or(1)
     });
     if let (Some(given), Ttl::Security { hops: 1 }) = (given, ttl) {
-        findings.refuse("spec.bfd.minimumTTL", given, "is for routers several hops away, and ttlSecurity says one");
+        let allowed = "is for routers several hops away, and ttlSecurity says one";
+        findings.refuse(format!("{at}.bfd.minimumTTL"), given, allowed);
     }
     let implied = match ttl {
         Ttl::Multihop(_) => Some(1),
@@ -501,6 +583,13 @@ mod tests {
             r#"{"interface":"eth1","sourceAddress":"::1","ebgpMultihop":{"ttl":2},"peerASN":1}"#,
             &["spec.interface: \"eth1\": excludes sourceAddress", "excludes ebgpMultihop"],
         );
+        check(r#"{"interface":"eth1","peerASN":1,"bfd":{},"ttlSecurity":{"hops":2}}"#, &[]);
+        check(
+            r#"{"interface":"eth1","peerASN":1,"bfd":{"minimumTTL":254}}"#,
+            &[
+                "spec.bfd.minimumTTL: \"254\": is for routers several hops away, and one behind interface eth1 is on that link",
+            ],
+        );
         check(r#"{"interface":"a-very-long-name","peerASN":1}"#, &["spec.interface"]);
         check(r#"{"address":"router","peerASN":1}"#, &["spec.address: \"router\""]);
         for hold in ["1", "2", "-3", "65536"] {
@@ -522,6 +611,30 @@ mod tests {
                 &["spec.gracefulRestart.restartTimeSeconds"],
             );
         }
+        let signed = |authentication: &str| {
+            let secret = r#""passwordSecret":{"name":"tor"}"#;
+            format!(r#"{{"address":"192.0.2.1","peerASN":1,{secret},"authentication":{{{authentication}}}}}"#)
+        };
+        check(&signed(r#""type":"MD5""#), &[]);
+        check(&signed(r#""type":"TCPAO","sendID":0,"receiveID":255,"algorithm":"AESCMAC""#), &[]);
+        check(
+            &signed(r#""type":"TCPAO","sendID":256"#),
+            &[
+                "spec.authentication.sendID: \"256\": must be from 0 to 255",
+                "spec.authentication.receiveID: \"\": must be given with type TCPAO",
+            ],
+        );
+        check(
+            &signed(r#""type":"MD5","sendID":1,"algorithm":"HMACSHA1""#),
+            &[
+                "spec.authentication.sendID: \"1\": is TCP-AO's",
+                "spec.authentication.algorithm: \"HMACSHA1\": is TCP-AO's",
+            ],
+        );
+        check(
+            r#"{"address":"192.0.2.1","peerASN":1,"authentication":{"type":"MD5"}}"#,
+            &["spec.authentication: \"MD5\": says how a password signs: it needs passwordSecret"],
+        );
         for (field, given, allowed) in [
             ("transmitIntervalMilliseconds", "9", "must be from 10 to 60000"),
             ("receiveIntervalMilliseconds", "60001", "must be from 10 to 60000"),

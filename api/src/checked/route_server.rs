@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::peer::{Family, TransportMode, Ttl, asn, timers, ttl};
+use super::peer::{Authentication, Bfd, Family, TransportMode, Ttl, asn, authentication, bfd, timers, ttl};
 use super::range::parse_cidr;
 use super::{Findings, Invalid, ObjectRef};
 use crate::kinds::{self, Ipv4Text};
@@ -55,10 +55,18 @@ pub struct RouteServerClient {
     pub connect_retry: Duration,
     /// The file that holds the password.
     pub password_file: Option<PathBuf>,
+    /// How the password signs.
+    pub authentication: Authentication,
     /// The TTL of the sessions' packets.
     pub ttl: Ttl,
+    /// BFD beside each session.
+    pub bfd: Option<Bfd>,
     /// Who opens the connection; only one machine can be dialled.
     pub mode: TransportMode,
+    /// Of a reflector: routes are told with its own next hop.
+    pub next_hop_self: bool,
+    /// Of a route server: it tells its role.
+    pub announce_role: bool,
 }
 
 impl RouteServer {
@@ -165,7 +173,22 @@ impl RouteServerClient {
             );
             findings.refuse(format!("{at}.prefix"), prefix, allowed);
         }
+        if raw.next_hop_self && !reflector {
+            findings.refuse(
+                format!("{at}.nextHopSelf"),
+                true,
+                "is a reflector's: give reflector: true, or leave it out",
+            );
+        }
+        if raw.announce_role && reflector {
+            findings.refuse(
+                format!("{at}.announceRole"),
+                true,
+                "is a route server's: roles are between ASes (RFC 9234)",
+            );
+        }
         let (hold_time, keepalive, connect_retry) = timers(at, &raw.timers, findings);
+        let ttl = ttl(at, raw.ttl_security.as_ref(), raw.ebgp_multihop.as_ref(), findings);
         Some(Self {
             name: raw.name.0.clone(),
             prefix: prefix?,
@@ -178,8 +201,17 @@ impl RouteServerClient {
             keepalive,
             connect_retry,
             password_file: raw.password_file.as_ref().map(PathBuf::from),
-            ttl: ttl(at, raw.ttl_security.as_ref(), raw.ebgp_multihop.as_ref(), findings),
+            authentication: authentication(
+                (at, "passwordFile"),
+                raw.authentication.as_ref(),
+                raw.password_file.is_some(),
+                findings,
+            ),
+            ttl,
+            bfd: bfd(at, raw.bfd.as_ref(), ttl, findings),
             mode: if raw.passive { TransportMode::Passive } else { TransportMode::Both },
+            next_hop_self: raw.next_hop_self,
+            announce_role: raw.announce_role,
         })
     }
 }
@@ -314,6 +346,14 @@ mod tests {
         check(
             &format!(r#"{{{CLIENT},{asns},"ttlSecurity":{{"hops":1}},"ebgpMultihop":{{"ttl":2}}}}"#),
             &["spec.clients[0].ttlSecurity"],
+        );
+        check(
+            &format!(r#"{{{CLIENT},{asns},"ttlSecurity":{{"hops":1}},"bfd":{{"minimumTTL":250}}}}"#),
+            &["spec.clients[0].bfd.minimumTTL: \"250\": is for routers several hops away"],
+        );
+        check(
+            &format!(r#"{{{CLIENT},{asns},"authentication":{{"type":"MD5"}}}}"#),
+            &["spec.clients[0].authentication: \"MD5\": says how a password signs: it needs passwordFile"],
         );
         let found =
             server(r#"{"asn":0,"routerID":"0.0.0.0","listen":["10.77.0.1"],"clusterID":"1.1.1.1","clients":[]}"#);

@@ -4,7 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommunityText, Condition, LabelSelector, LargeCommunityText, ObjectName};
+use super::{
+    CommunityText, Condition, ExtendedCommunityText, LabelSelector, LargeCommunityText, LinkBandwidthText, ObjectName,
+};
 
 /// Which addresses are announced to which peers, from which nodes, with which attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -91,8 +93,12 @@ impl Default for Aggregate {
 }
 
 /// Path attributes of a route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.linkBandwidthTransitivity) || has(self.linkBandwidth)").message("linkBandwidthTransitivity needs linkBandwidth"),
+    validation = Rule::new("!has(self.linkBandwidth) || !has(self.extendedCommunities) || !self.extendedCommunities.exists(c, c.startsWith('0x0004') || c.startsWith('0x4004'))").message("one of linkBandwidth and a link bandwidth among extendedCommunities (0x0004, 0x4004)")
+)]
 pub struct Attributes {
     /// Communities (RFC 1997): told to the peer; they do not filter what we send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -102,6 +108,17 @@ pub struct Attributes {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub large_communities: Vec<LargeCommunityText>,
+    /// Extended communities (RFC 4360), and those with an IPv6 address (RFC 5701).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub extended_communities: Vec<ExtendedCommunityText>,
+    /// Link bandwidth (RFC 10005), by which routers weigh the nodes that announce one address. `PerEndpoint` is 1 Gbit/s for each
+    /// endpoint that this node sends packets to: those on the node under externalTrafficPolicy Local, all of them under Cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_bandwidth: Option<LinkBandwidthText>,
+    /// Whether routers may pass the link bandwidth on to another AS; default Transitive. Older routers know only one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_bandwidth_transitivity: Option<Transitivity>,
     /// LOCAL_PREF, told to iBGP peers only; default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4294967295i64))]
@@ -114,6 +131,16 @@ pub struct Attributes {
     #[serde(default)]
     #[schemars(range(min = 0, max = 32))]
     pub prepend: i32,
+}
+
+/// Whether an extended community may cross the border of an AS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Transitivity {
+    /// It may.
+    #[default]
+    Transitive,
+    /// It may not.
+    NonTransitive,
 }
 
 /// What the controller says of an [`Advertisement`].

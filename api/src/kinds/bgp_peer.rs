@@ -33,9 +33,11 @@ use super::{AddressText, AsnNumber, CidrText, Condition, Ipv4Text, Ipv6Text, Lab
     validation = Rule::new("has(self.peerASN) != has(self.peerType)").message("exactly one of peerASN and peerType must be given"),
     validation = Rule::new("!has(self.role) || !has(self.peerType) || self.peerType != 'Internal'").message("role is for external sessions (RFC 9234)"),
     validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for routers several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
+    validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.interface)").message("bfd.minimumTTL is for routers several hops away, and one behind interface is on that link (RFC 5881 section 5)"),
+    validation = Rule::new("!has(self.authentication) || has(self.passwordSecret)").message("authentication says how a password signs: it needs passwordSecret"),
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
     validation = Rule::new("has(self.address) != has(self.interface)").message("exactly one of address and interface must be given"),
-    validation = Rule::new("!has(self.interface) || !(has(self.sourceAddress) || has(self.sourceInterface) || has(self.ebgpMultihop) || has(self.bfd))").message("interface excludes sourceAddress, sourceInterface and ebgpMultihop, as the session is on that link, and bfd as yet"),
+    validation = Rule::new("!has(self.interface) || !(has(self.sourceAddress) || has(self.sourceInterface) || has(self.ebgpMultihop))").message("interface excludes sourceAddress, sourceInterface and ebgpMultihop, as the session is on that link"),
     validation = Rule::new("!has(self.sourceAddress) || !has(self.address) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.sourceAddress).family() == ip(self.address).family()").message("sourceAddress must be of the same family as address")
 )]
 pub struct BgpPeerSpec {
@@ -77,9 +79,12 @@ pub struct BgpPeerSpec {
     /// The session's timers.
     #[serde(default)]
     pub timers: Timers,
-    /// Key `password` of this Secret in the controller's namespace signs the session by TCP MD5 (RFC 2385).
+    /// Key `password` of this Secret in the controller's namespace signs the session, by TCP MD5 (RFC 2385) unless `authentication` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<SecretReference>,
+    /// How the password signs; by default TCP MD5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// GTSM (RFC 5082): accept only packets whose TTL shows that they crossed at most so many hops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_security: Option<TtlSecurity>,
@@ -99,7 +104,7 @@ pub struct BgpPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
     /// Watch the router by BFD (RFC 5880), and end the session as soon as it is not reached any more. The session does not wait for BFD
-    /// to come up. Not given: none; `{}`: 3 x 300 ms.
+    /// to come up; with `interface` BFD begins when the session is up, as that tells who the router is. Not given: none; `{}`: 3 x 300 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfd: Option<Bfd>,
     /// What we are to the router, on external sessions; by default nothing is said of roles.
@@ -177,6 +182,46 @@ pub struct Timers {
 pub struct SecretReference {
     /// The Secret's name.
     pub name: ObjectName,
+}
+
+/// How the segments of a session are signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.type == 'TCPAO' ? has(self.sendID) && has(self.receiveID) : !has(self.sendID) && !has(self.receiveID) && !has(self.algorithm)").message("TCPAO needs sendID and receiveID, as the router has them the other way round; MD5 takes neither, and no algorithm")
+)]
+pub struct Authentication {
+    /// By which option of TCP.
+    pub r#type: AuthenticationType,
+    /// What TCP-AO signs with; default HMACSHA1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<AuthenticationAlgorithm>,
+    /// The KeyID in what we send: the router's receive ID.
+    #[serde(default, rename = "sendID", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub send_id: Option<i32>,
+    /// The KeyID in what the router sends: its send ID.
+    #[serde(default, rename = "receiveID", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub receive_id: Option<i32>,
+}
+
+/// An option of TCP that signs segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AuthenticationType {
+    /// TCP MD5 (RFC 2385).
+    MD5,
+    /// TCP-AO (RFC 5925). Nodes need Linux 6.7 or newer, built with CONFIG_TCP_AO; without it the session stays down and says so.
+    TCPAO,
+}
+
+/// What TCP-AO signs with (RFC 5926).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AuthenticationAlgorithm {
+    /// HMAC-SHA-1-96.
+    HMACSHA1,
+    /// AES-128-CMAC-96.
+    AESCMAC,
 }
 
 /// GTSM.
@@ -278,6 +323,18 @@ pub struct Import {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub refuse: Vec<Purpose>,
+    /// Whether the router's accumulated metrics (AIGP, RFC 7311) count; by default those of iBGP routers do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aigp: Option<AigpSession>,
+}
+
+/// Whether accumulated metrics count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AigpSession {
+    /// They are compared right behind the local preference.
+    Enabled,
+    /// They are left out.
+    Disabled,
 }
 
 /// What a prefix beyond the limit costs.

@@ -3,7 +3,10 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{AddressFamily, AsnNumber, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers, TtlSecurity};
+use super::{
+    AddressFamily, AsnNumber, Authentication, Bfd, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers,
+    TtlSecurity,
+};
 
 /// A route server (RFC 7947) or a route reflector (RFC 4456), as `roadstead route-server` runs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -25,7 +28,9 @@ use super::{AddressFamily, AsnNumber, CidrText, EbgpMultihop, Ipv4Text, ObjectNa
 #[x_kube(
     validation = Rule::new("!has(self.clusterID) || (has(self.reflector) && self.reflector)").message("clusterID is a reflector's (RFC 4456)"),
     validation = Rule::new("(has(self.reflector) && self.reflector) != self.clients.exists(client, has(client.asnRanges))").message("clients of a route server need asnRanges; those of a reflector are in its own ASN and have none"),
-    validation = Rule::new("(has(self.reflector) && self.reflector) || self.clients.all(client, has(client.asnRanges))").message("clients of a route server need asnRanges")
+    validation = Rule::new("(has(self.reflector) && self.reflector) || self.clients.all(client, has(client.asnRanges))").message("clients of a route server need asnRanges"),
+    validation = Rule::new("(has(self.reflector) && self.reflector) || !self.clients.exists(client, has(client.nextHopSelf) && client.nextHopSelf)").message("nextHopSelf is a reflector's: a route server is in nobody's way (RFC 7947)"),
+    validation = Rule::new("!(has(self.reflector) && self.reflector) || !self.clients.exists(client, has(client.announceRole) && client.announceRole)").message("announceRole is a route server's: roles are between ASes (RFC 9234)")
 )]
 pub struct RouteServerSpec {
     /// Our ASN. It appears in no path that is passed on (RFC 7947 section 2.2.2).
@@ -55,6 +60,8 @@ pub struct RouteServerSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
+    validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for clients several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
+    validation = Rule::new("!has(self.authentication) || has(self.passwordFile)").message("authentication says how a password signs: it needs passwordFile"),
     validation = Rule::new("!has(self.passive) || self.passive || self.prefix.endsWith(self.prefix.contains(':') ? '/128' : '/32')").message("passive: false needs a prefix of one address: nobody can dial a whole network")
 )]
 pub struct RouteServerClient {
@@ -85,20 +92,35 @@ pub struct RouteServerClient {
     /// The sessions' timers.
     #[serde(default)]
     pub timers: Timers,
-    /// What stands in this file, without the end of its line, signs the sessions by TCP MD5 (RFC 2385). A relative path is below the
-    /// directory of manifests.
+    /// What stands in this file, without the end of its line, signs the sessions, by TCP MD5 (RFC 2385) unless `authentication` says
+    /// otherwise. A relative path is below the directory of manifests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub password_file: Option<String>,
+    /// How the password signs; by default TCP MD5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// GTSM (RFC 5082): accept only packets whose TTL shows that they crossed at most so many hops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_security: Option<TtlSecurity>,
     /// Clients are not on our own network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multihop: Option<EbgpMultihop>,
+    /// Watch each client by BFD (RFC 5880), and end its session as soon as it is not reached any more. With clients that dial, BFD begins when
+    /// the session is up. Not given: none; `{}`: 3 x 300 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<Bfd>,
     /// False: also dial the client, which then is one address.
     #[serde(default = "passive")]
     pub passive: bool,
+    /// Of a reflector, true: routes are told with its own address as next hop, so packets go through this machine and must find their way from
+    /// here. Two reflectors that do so can send packets in circles (RFC 4456 section 10).
+    #[serde(default)]
+    pub next_hop_self: bool,
+    /// Of a route server, true: it says that it is one (RFC 9234). What clients are told is marked to go down to their customers only, and a
+    /// marked route from a client is refused as a leak.
+    #[serde(default)]
+    pub announce_role: bool,
 }
 
 /// ASNs from one to another, both included.

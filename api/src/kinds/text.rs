@@ -92,6 +92,20 @@ text!(
 );
 
 text!(
+    /// An extended community (RFC 4360, RFC 5701): `rt:` or `soo:` with an ASN or an address and a number, or all octets in hexadecimal.
+    ExtendedCommunityText, max 64,
+    "self.matches('^0x([0-9a-f]{16}|[0-9a-f]{40})$') || (self.matches('^(rt|soo|ro):[0-9]{1,10}:[0-9]{1,10}$') && (int(self.split(':')[1]) <= 65535 ? int(self.split(':')[2]) <= 4294967295 : int(self.split(':')[1]) <= 4294967295 && int(self.split(':')[2]) <= 65535)) || (self.matches('^(rt|soo|ro):[0-9.]{7,15}:[0-9]{1,5}$') && isIP(self.split(':')[1]) && int(self.split(':')[2]) <= 65535) || (self.matches('^(rt|soo|ro):[[][0-9a-f:.]{2,45}[]]:[0-9]{1,5}$') && isIP(self.substring(self.indexOf('[') + 1, self.indexOf(']'))) && ip(self.substring(self.indexOf('[') + 1, self.indexOf(']'))).family() == 6 && int(self.substring(self.indexOf(']') + 2)) <= 65535)" =>
+        "must be rt: or soo: with an ASN or an address and a number, like rt:65000:1, soo:192.0.2.1:1 or rt:[2001:db8::1]:1 (behind an ASN beyond 65535 or an address the number goes up to 65535), or 16 or 40 hexadecimal digits like 0x0002fde800000001",
+);
+
+text!(
+    /// How much the links behind a route carry (RFC 10005): `PerEndpoint`, or a fixed number of `Mbps` or `Gbps`.
+    LinkBandwidthText, max 16,
+    "self == 'PerEndpoint' || self.matches('^[1-9][0-9]{0,5}[MG]bps$')" =>
+        "must be PerEndpoint, or a number from 1 to 999999 with Mbps or Gbps, like 25Gbps",
+);
+
+text!(
     /// The name of a Kubernetes object (DNS-1123 subdomain).
     ObjectName, max 253,
     "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')" => "must be the name of an object: lower-case letters, digits, - and .",

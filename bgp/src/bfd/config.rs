@@ -1,10 +1,10 @@
 //! What a BFD session is made of, as the embedder gives it, and which sessions are the same one.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::{ConfigError, Transport};
+use crate::{ConfigError, Endpoints, Transport};
 
 /// BFD beside a BGP session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,16 +112,31 @@ pub struct Path {
 }
 
 impl Path {
-    /// The path of the BGP session that BFD is to watch.
+    /// The path to a peer whose address is configured, whether there is a BGP session with it or not.
     pub fn of(transport: &Transport, hops: Hops) -> Self {
         let scope = match transport.remote {
-            std::net::SocketAddr::V6(remote) => remote.scope_id(),
-            std::net::SocketAddr::V4(_) => 0,
+            SocketAddr::V6(remote) => remote.scope_id(),
+            SocketAddr::V4(_) => 0,
         };
         Self {
             remote: transport.remote.ip().to_canonical(),
             scope,
             local: transport.source.map(|source| source.to_canonical()),
+            interface: transport.source_interface.clone(),
+            port: hops.into(),
+        }
+    }
+
+    /// The path between the ends of a BGP session that is up, for a peer that only its session tells the address of.
+    pub fn between(endpoints: Endpoints, transport: &Transport, hops: Hops) -> Self {
+        let scope = match endpoints.remote {
+            SocketAddr::V6(remote) if remote.ip().is_unicast_link_local() => remote.scope_id(),
+            SocketAddr::V4(_) | SocketAddr::V6(_) => 0,
+        };
+        Self {
+            remote: endpoints.remote.ip().to_canonical(),
+            scope,
+            local: Some(endpoints.local.ip().to_canonical()),
             interface: transport.source_interface.clone(),
             port: hops.into(),
         }

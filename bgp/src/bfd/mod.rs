@@ -20,6 +20,13 @@
 //! purpose (AdminDown): that says nothing of the path (RFC 5882 section 3.2). The C bit is 0, because a crash of ours ends both
 //! BFD and BGP.
 //!
+//! # Where a session is
+//!
+//! A peer with an address is watched from the moment on in which it is configured, so BFD may be up before BGP. A peer from a range and one on
+//! an unnumbered link are watched between the ends of their BGP session as long as there is one: before, nobody knows where they are, and
+//! after, nobody relies on it. Link-local ends belong to their interface. How many sessions there are is so bounded by the peers; how many
+//! are about to end, by a number of its own.
+//!
 //! # What it deliberately does not do
 //!
 //! No Echo function, no Demand mode of our own. No authentication: what is authenticated is discarded, and GTSM keeps strangers
@@ -27,9 +34,10 @@
 //!
 //! # What others do, measured
 //!
-//! FRR 8.4 and BIRD 2.0.12 take our AdminDown for a failure, and end BGP with Cease 6/10 and 6/0; `e2e/tests/bfd.rs` shows it. At a
-//! planned stop AdminDown and the end of BGP leave together, and FRR is mostly quicker with the latter. BIRD's `disable` of BFD is
-//! silence, and so a failure. FRR makes its session anew when BGP has come up, with the local address that it has learnt: to us that is a
+//! FRR 8.4 and BIRD 2.0.12 take our AdminDown for a failure, and end BGP with Cease 6/10 and 6/0, which takes our routes with it even where
+//! graceful restart is agreed. So on a planned restart such a peer hears of BFD's end when it has closed its side of TCP: FRR then keeps
+//! what it has, BIRD with `bfd graceful` too, and with `bfd on` it forgets it whatever we do, because to BIRD a path that BFD has lost is
+//! lost while it waits as well. `e2e/tests/bfd.rs` shows all of that. BIRD's `disable` of BFD is silence, and so a failure. FRR makes its session anew when BGP has come up, with the local address that it has learnt: to us that is a
 //! restart, so where BFD was up before BGP the first BGP session ends at once. BIRD sends multihop packets with the TTL of any other packet (64), so a minimum for it counts from
 //! there.
 
@@ -44,7 +52,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,6 +79,10 @@ pub struct Bfd {
     random: SplitMix64,
     stopped: bool,
 }
+
+/// So many sessions may be about to end at a time because their peers are gone: more would be what somebody who comes and goes makes of
+/// detection times that he chooses himself.
+const MOST_ENDING: usize = 256;
 
 /// A packet that came in, and how.
 #[derive(Debug, Clone, Copy)]
@@ -160,6 +172,15 @@ impl Bfd {
             session.remove_client(&mut Context { now, outputs: &mut self.outputs }, key);
         }
         self.forget_what_is_over(now);
+        self.hasten_ends();
+    }
+
+    /// Leaves only the sessions of these peers; of all others it is as if each had been removed.
+    pub fn keep_only(&mut self, now: Instant, kept: &BTreeSet<PeerKey>) {
+        let gone: Vec<PeerKey> = self.by_client.keys().filter(|key| !kept.contains(*key)).cloned().collect();
+        for key in gone {
+            self.remove_session(now, &key);
+        }
     }
 
     /// Tells every remote side that this one goes down on purpose. [`Bfd::is_idle`] says when all have heard of it.
@@ -255,6 +276,18 @@ impl Bfd {
                 && path.interface.as_deref().is_none_or(|name| Some(name) == datagram.interface)
         };
         self.sessions.keys().filter(fits).max_by_key(|path| (path.interface.is_some(), path.local.is_some()))
+    }
+
+    /// The remote side of a session that is forgotten early was told once that it ends.
+    fn hasten_ends(&mut self) {
+        let ending = self.sessions.iter().filter_map(|(path, session)| Some((session.ends_at()?, path)));
+        let mut ending: Vec<(Instant, Arc<Path>)> = ending.map(|(at, path)| (at, Arc::clone(path))).collect();
+        ending.sort_unstable();
+        let excess = ending.len().saturating_sub(MOST_ENDING);
+        for (_, path) in &ending[..excess] {
+            self.sessions.remove(path);
+            self.by_discriminator.retain(|_, other| other != path);
+        }
     }
 
     fn forget_what_is_over(&mut self, now: Instant) {

@@ -124,6 +124,11 @@ impl Session {
         self.ends_at.get_or_insert(context.now + time);
     }
 
+    /// When it is over, if nobody wants it any more.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        self.ends_at
+    }
+
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.ends_at.is_some_and(|at| at <= now)
     }

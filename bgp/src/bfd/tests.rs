@@ -342,6 +342,48 @@ fn a_session_that_was_never_heard_just_goes() {
 }
 
 #[test]
+fn what_comes_and_goes_costs_a_bounded_number_of_ends() {
+    let now = start_of_time();
+    let mut machine = Bfd::new(1);
+    let mut farewells = 0;
+    for number in 0..1_000_u32 {
+        let remote = std::net::Ipv4Addr::from(0x0a00_0000 + number).to_string();
+        let key = PeerKey::from(remote.as_str());
+        machine.set_session(now, key.clone(), path(&remote), BfdConfig::new());
+        // Whoever wants to be told slowly would be told for hours.
+        let slow = ControlPacket { required_min_rx: Duration::from_secs(4_000), ..opening() };
+        machine.handle_datagram(now, datagram(&remote, &slow.encode())).unwrap();
+        machine.remove_session(now, &key);
+        while let Some(output) = machine.poll_output() {
+            if let BfdOutput::Send { packet, .. } = output {
+                farewells += u32::from(ControlPacket::decode(&packet).unwrap().state == State::AdminDown);
+            }
+        }
+    }
+    assert_eq!(machine.paths().count(), MOST_ENDING);
+    assert_eq!(machine.by_discriminator.len(), MOST_ENDING);
+    assert_eq!(farewells, 1_000, "each is told once");
+}
+
+#[test]
+fn only_those_who_are_to_hear_last_are_kept() {
+    let mut world = World::with(1, config(300, 300, 3), config(300, 300, 3));
+    world.run(ms(5_000));
+    assert_eq!(world.states(), (State::Up, State::Up));
+    let client = world.machine(Side::A).by_client.keys().next().cloned().unwrap();
+    let now = world.now;
+    world.machine(Side::A).keep_only(now, &BTreeSet::from([client]));
+    world.run(ms(5_000));
+    assert_eq!(world.states(), (State::Up, State::Up));
+    let now = world.now;
+    world.machine(Side::A).keep_only(now, &BTreeSet::new());
+    world.collect();
+    world.run(ms(5_000));
+    assert!(world.machine(Side::A).is_idle());
+    assert!(matches!(world.events.last(), Some((Side::B, BfdEvent::RemoteAdminDown { .. }))), "{:?}", world.events);
+}
+
+#[test]
 fn a_restart_of_the_other_side_is_a_failure_and_a_new_session() {
     let mut world = World::with(7, config(300, 300, 3), config(300, 300, 3));
     world.run(Duration::from_secs(5));
@@ -678,6 +720,7 @@ fn paths_are_shared_by_address_and_not_by_port() {
         source: None,
         source_interface: None,
         password: None,
+        signature: crate::Signature::Md5,
         ttl: crate::Ttl::Default,
     };
     let path = |remote: &str, hops| Arc::new(Path::of(&transport(remote), hops));

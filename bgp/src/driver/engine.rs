@@ -18,11 +18,11 @@ use super::neighbor::{self, Neighbor};
 use super::recording::RecordingFile;
 use super::tasks::{self, Input};
 use super::{SetPeerError, closing, socket};
-use crate::bfd::{BfdEvent, Path};
+use crate::bfd::BfdEvent;
 use crate::record::{RecordedSpeaker, RecordingEnd};
 use crate::{
     Accepted, ConfigError, ConnectionId, DynamicPeers, DynamicStatus, Endpoints, Event, ExplainedPath, LearnedPath,
-    Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
+    NextHopRoute, Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
 };
 
 pub(super) enum Command {
@@ -32,6 +32,7 @@ pub(super) enum Command {
     SetDynamicPeers { key: PeerKey, peers: Box<DynamicPeers>, reply: oneshot::Sender<Result<(), SetPeerError>> },
     RemoveDynamicPeers { key: PeerKey },
     UpdateRoutes { key: PeerKey, changes: Vec<RouteChange> },
+    HandleNextHopRoutes { changes: Vec<NextHopRoute> },
     InitialSetComplete { key: PeerKey },
     DynamicStatus { reply: oneshot::Sender<Vec<DynamicStatus>> },
     Status { reply: oneshot::Sender<Vec<PeerStatus>> },
@@ -74,8 +75,9 @@ enum Link {
     },
 }
 
-/// One read of each of a hundred peers; behind it waits the peer's own TCP window. With reads of 16 KiB 2 MiB at the most.
-const INPUTS: usize = 128;
+/// So many reads wait at most, half a MiB at 16 KiB each; behind them waits each peer's own TCP window. More would not be
+/// faster: a reader copies, and is ahead of the engine always.
+const INPUTS: usize = 32;
 /// So many inputs are taken before time and outputs have their turn again: enough that what comes in together goes out in
 /// few writes, little enough to be done within some milliseconds.
 const BATCH: usize = 16;
@@ -157,29 +159,7 @@ impl Engine {
             self.save_recording();
         };
 
-        // RFC 5882 section 3.2: a peer that hears of it is not to take the end of BFD for a failure. FRR 8.4 and BIRD 2.0 do all
-        // the same (docs/troubleshooting.md).
-        let bfd_ended = match self.bfd.take().map(|bfd| bfd.shutdown()) {
-            Some((told, ended)) => {
-                if tokio::time::timeout(BFD_FAREWELL, told).await.is_err() {
-                    warn!("BFD was not heard to say farewell within {BFD_FAREWELL:?}");
-                }
-                Some(ended)
-            }
-            None => None,
-        };
-        self.speaker.shutdown(Instant::now(), &shutdown);
-        self.perform_outputs();
-        let closed = async {
-            while self.closing.join_next().await.is_some() {}
-            if let Some(ended) = bfd_ended {
-                // A thread that is gone has ended too.
-                let _ = ended.await;
-            }
-        };
-        if tokio::time::timeout(SHUTDOWN_TIME, closed).await.is_err() {
-            warn!("a peer did not take its last message within {SHUTDOWN_TIME:?}");
-        }
+        self.end_sessions(&shutdown).await;
         if let Some(recording) = self.recording.take() {
             self.speaker.end_recording(RecordingEnd::Complete);
             recording.finish(self.speaker.take_recorded()).await;
@@ -187,6 +167,28 @@ impl Engine {
         if let Some(reply) = reply {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(());
+        }
+    }
+
+    /// RFC 5882 section 3.2: whoever hears on BFD that we go is not to take the end of BGP for a failure of the path, so AdminDown comes
+    /// first. But FRR 8.4 and BIRD 2.0 end BGP themselves when they hear it, and a peer that has agreed to keep our routes would forget
+    /// them: such a peer hears it when it has seen TCP end, and keeps them already.
+    async fn end_sessions(&mut self, shutdown: &Shutdown) {
+        let until = tokio::time::Instant::now() + SHUTDOWN_TIME;
+        let bfd = self.bfd.take();
+        if let Some(bfd) = &bfd {
+            farewell(bfd.keep_only(self.speaker.left_silently(shutdown))).await;
+        }
+        self.speaker.shutdown(Instant::now(), shutdown);
+        self.perform_outputs();
+        let closed = async { while self.closing.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(until, closed).await.is_err() {
+            warn!("a peer did not take its last message within {SHUTDOWN_TIME:?}");
+        }
+        if let Some((told, ended)) = bfd.map(|bfd| bfd.shutdown()) {
+            farewell(told).await;
+            // Who has not answered by then takes our silence for it.
+            let _ = tokio::time::timeout_at(until, ended).await;
         }
     }
 
@@ -241,6 +243,7 @@ impl Engine {
                     warn!(%unknown, "routes are dropped");
                 }
             }
+            Command::HandleNextHopRoutes { changes } => self.speaker.handle_next_hop_routes(now, &changes),
             Command::InitialSetComplete { key } => {
                 if let Err(unknown) = self.speaker.initial_set_complete(now, &key) {
                     warn!(%unknown, "nothing to complete");
@@ -287,6 +290,7 @@ impl Engine {
 
     fn set_peer(&mut self, now: Instant, key: PeerKey, config: PeerConfig) -> Result<(), SetPeerError> {
         config.check()?;
+        Caller::counterpart(&key, &config).check_signature()?;
         if let Some(interface) = config.transport.unnumbered() {
             self.watch_link(interface);
         }
@@ -299,16 +303,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Has BFD watch this peer, if it is to.
+    /// Has BFD watch this peer, if it is to, and where its session is known to lead.
     fn watch(&mut self, key: PeerKey) {
-        let Some(config) = self.speaker.config(&key) else { return };
-        let Some(wanted) = config.bfd else {
+        let Some((path, wanted)) = self.speaker.watched(&key) else {
             if let Some(bfd) = &self.bfd {
                 bfd.remove(key);
             }
             return;
         };
-        let path = Path::of(&config.transport, wanted.hops);
         if self.bfd.is_none() {
             match BfdThread::start(self.seed, self.input_sender.clone()) {
                 Ok(thread) => self.bfd = Some(thread),
@@ -347,7 +349,12 @@ impl Engine {
         peers.check()?;
         let others = self.peers_that_call(None).chain(self.ranges_that_call(Some(&key))).collect();
         let caller = Caller::range(&key, &peers);
-        self.with_passwords(Some(caller), others, |speaker| speaker.set_dynamic_peers(now, key, peers))
+        caller.check_signature()?;
+        self.with_passwords(Some(caller), others, |speaker| speaker.set_dynamic_peers(now, key.clone(), peers))?;
+        for member in self.speaker.members(&key) {
+            self.watch(member);
+        }
+        Ok(())
     }
 
     /// Puts the keys on the sockets before the speaker starts, so that the first SYN is met with the key that it is signed
@@ -483,8 +490,13 @@ impl Engine {
                 Output::Dial { connection, peer } => self.dial(connection, &peer),
                 Output::Write { connection } => self.write(connection),
                 Output::Close { connection, last } => self.close(connection, last),
-                // Nobody may be listening.
-                Output::Event(event) => drop(self.events.send(event)),
+                Output::Event(event) => {
+                    if let Event::SessionUp { peer } | Event::SessionDown { peer, .. } = &event {
+                        self.watch(peer.clone());
+                    }
+                    // Nobody may be listening.
+                    let _ = self.events.send(event);
+                }
             }
         }
     }
@@ -530,6 +542,12 @@ impl Engine {
             }
             None => {}
         }
+    }
+}
+
+async fn farewell(told: oneshot::Receiver<()>) {
+    if tokio::time::timeout(BFD_FAREWELL, told).await.is_err() {
+        warn!("BFD was not heard to say farewell within {BFD_FAREWELL:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The listening sockets, and the TCP MD5 keys on them (RFC 2385).
+//! The listening sockets, and the keys on them: of TCP MD5 (RFC 2385) and of TCP-AO (RFC 5925).
 //!
 //! A signed connection is signed from its first SYN on, when nobody has been asked yet whose it is. So the keys of all peers
 //! that may connect are on the listening socket, by address or prefix, and the kernel takes the longest match; an accepted
@@ -6,7 +6,9 @@
 //!
 //! - one address (or prefix) with two passwords, or with one and without;
 //! - two passwords, or one and none, on two unnumbered links, as any address may be on either;
-//! - no password for an address inside a prefix that has one: there is no key that says "none".
+//! - no password for an address inside a prefix that has one: there is no key that says "none";
+//! - TCP MD5 for an address inside a prefix with TCP-AO, or the other way round: the kernel takes one of them for an address;
+//! - TCP-AO for an address inside a prefix with TCP-AO and the same receive ID: there it is the ID that tells keys apart.
 //!
 //! What is on a socket follows from the peers as they are: after each change the wanted keys are compared with the ones that
 //! are there.
@@ -19,8 +21,9 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv6Net};
 use tokio::net::TcpListener;
 
-use super::{SetPeerError, socket};
-use crate::{DynamicPeers, Password, PeerConfig, PeerKey};
+use super::socket::Key;
+use super::{KeyConflict, SetPeerError};
+use crate::{DynamicPeers, PeerConfig, PeerKey, Signature};
 
 /// Somebody who may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub(super) struct Caller {
     remote: IpNet,
     /// Our address that they connect to; `None`: any.
     local: Option<IpAddr>,
-    password: Option<Password>,
+    key: Option<Key>,
 }
 
 const LINK_LOCAL: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
@@ -37,12 +40,17 @@ const LINK_LOCAL: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0,
 impl Caller {
     /// `None`: we dial them.
     pub(super) fn peer(name: &PeerKey, config: &PeerConfig) -> Option<Self> {
+        config.connect.listens().then(|| Self::counterpart(name, config))
+    }
+
+    /// Whoever is on the other end, whether they may connect or not.
+    pub(super) fn counterpart(name: &PeerKey, config: &PeerConfig) -> Self {
         let remote = match config.transport.unnumbered() {
             // Anybody on the link, and for the kernel that is anybody on any.
             Some(_) => LINK_LOCAL,
             None => config.transport.remote.ip().to_canonical().into(),
         };
-        config.connect.listens().then(|| Self::new(name, remote, config))
+        Self::new(name, remote, config)
     }
 
     pub(super) fn range(name: &PeerKey, peers: &DynamicPeers) -> Self {
@@ -50,8 +58,24 @@ impl Caller {
     }
 
     fn new(name: &PeerKey, remote: IpNet, config: &PeerConfig) -> Self {
-        let transport = &config.transport;
-        Self { name: name.clone(), remote, local: transport.source, password: transport.password.clone() }
+        Self { name: name.clone(), remote, local: config.transport.source, key: Key::of(&config.transport) }
+    }
+
+    /// Refuses a signature that this kernel cannot make or check.
+    pub(super) fn check_signature(&self) -> Result<(), SetPeerError> {
+        let Some(Key { signature: Signature::TcpAo { algorithm, .. }, .. }) = &self.key else { return Ok(()) };
+        let (algorithm, remote) = (*algorithm, self.remote);
+        match self.key.as_ref().map_or(Ok(()), |key| key.try_out(remote)) {
+            Ok(()) => Ok(()),
+            // What the kernel says to an option that it does not have, and to an algorithm.
+            Err(source) if matches!(source.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => {
+                Err(SetPeerError::NoTcpAo { remote })
+            }
+            Err(source) if source.raw_os_error() == Some(libc::ENOENT) => {
+                Err(SetPeerError::NoAlgorithm { remote, algorithm })
+            }
+            Err(source) => Err(SetPeerError::TcpAo { remote, source }),
+        }
     }
 
     pub(super) fn name(&self) -> &PeerKey {
@@ -64,15 +88,32 @@ impl Caller {
             && (ip.is_unspecified() || self.local.is_none_or(|local| local == ip))
     }
 
-    /// Whether no set of keys does what both want.
-    fn conflicts_with(&self, other: &Self) -> bool {
+    /// Why no set of keys does what both want.
+    fn conflict_with(&self, other: &Self) -> Option<KeyConflict> {
+        let overlap = self.remote.contains(&other.remote) || other.remote.contains(&self.remote);
+        if !overlap || self.key == other.key && self.remote == other.remote {
+            return None;
+        }
         let unsigned_within_signed = |inner: &Self, outer: &Self| {
-            inner.password.is_none() && outer.password.is_some() && outer.remote.contains(&inner.remote)
+            inner.key.is_none() && outer.key.is_some() && outer.remote.contains(&inner.remote)
         };
-        if self.remote == other.remote {
-            self.password != other.password
-        } else {
-            unsigned_within_signed(self, other) || unsigned_within_signed(other, self)
+        match (&self.key, &other.key) {
+            (Some(one), Some(another)) => match (one.signature, another.signature) {
+                (Signature::Md5, Signature::Md5) => (self.remote == other.remote).then_some(KeyConflict::Password),
+                (Signature::TcpAo { .. }, Signature::TcpAo { .. }) if self.remote == other.remote => {
+                    Some(KeyConflict::Key)
+                }
+                (Signature::TcpAo { receive_id: one, .. }, Signature::TcpAo { receive_id: another, .. }) => {
+                    (one == another).then_some(KeyConflict::KeyId)
+                }
+                (Signature::Md5, Signature::TcpAo { .. }) | (Signature::TcpAo { .. }, Signature::Md5) => {
+                    Some(KeyConflict::Signature)
+                }
+            },
+            _ => {
+                let conflict = unsigned_within_signed(self, other) || unsigned_within_signed(other, self);
+                conflict.then_some(KeyConflict::Password)
+            }
         }
     }
 }
@@ -85,7 +126,7 @@ struct Listener {
     socket: Arc<TcpListener>,
     address: SocketAddr,
     /// As they are on the socket.
-    keys: BTreeMap<IpNet, Password>,
+    keys: BTreeMap<IpNet, Key>,
 }
 
 impl Listeners {
@@ -115,10 +156,12 @@ impl Listeners {
 
     /// Refuses a caller that cannot be had beside the others.
     pub(super) fn check(&self, caller: &Caller, others: &[Caller]) -> Result<(), SetPeerError> {
-        for other in others.iter().filter(|other| caller.conflicts_with(other)) {
+        let conflicts = others.iter().filter_map(|other| Some((other, caller.conflict_with(other)?)));
+        for (other, conflict) in conflicts {
             let shared = |listener: &&Listener| caller.may_reach(listener.address) && other.may_reach(listener.address);
             if let Some(listener) = self.0.iter().find(shared) {
                 return Err(SetPeerError::PasswordConflict {
+                    conflict,
                     remote: caller.remote,
                     other: other.name.clone(),
                     other_remote: other.remote,
@@ -142,17 +185,21 @@ impl Listeners {
 impl Listener {
     fn set_keys(&mut self, callers: &[Caller]) -> Result<(), (IpNet, io::Error)> {
         let callers = callers.iter().filter(|caller| caller.may_reach(self.address));
-        let wanted: BTreeMap<IpNet, Password> =
-            callers.filter_map(|caller| Some((caller.remote, caller.password.clone()?))).collect();
-        let gone: Vec<IpNet> = self.keys.keys().filter(|remote| !wanted.contains_key(*remote)).copied().collect();
+        let wanted: BTreeMap<IpNet, Key> =
+            callers.filter_map(|caller| Some((caller.remote, caller.key.clone()?))).collect();
+        let stays = |remote: &IpNet, key: &Key| wanted.get(remote).is_some_and(|wanted| wanted.replaces(key));
+        let gone: Vec<IpNet> =
+            self.keys.iter().filter(|(remote, key)| !stays(remote, key)).map(|(remote, _)| *remote).collect();
         for remote in gone {
-            socket::set_password(&*self.socket, remote, None).map_err(|error| (remote, error))?;
+            if let Some(key) = self.keys.get(&remote) {
+                key.take_off(&*self.socket, remote).map_err(|error| (remote, error))?;
+            }
             self.keys.remove(&remote);
         }
-        for (remote, password) in wanted {
-            if self.keys.get(&remote) != Some(&password) {
-                socket::set_password(&*self.socket, remote, Some(&password)).map_err(|error| (remote, error))?;
-                self.keys.insert(remote, password);
+        for (remote, key) in wanted {
+            if self.keys.get(&remote) != Some(&key) {
+                key.put_on(&*self.socket, remote).map_err(|error| (remote, error))?;
+                self.keys.insert(remote, key);
             }
         }
         Ok(())
@@ -161,15 +208,23 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
+    use super::super::socket;
     use super::*;
+    use crate::{AoAlgorithm, Password};
 
     fn caller(name: &str, remote: &str, local: Option<&str>, password: Option<&str>) -> Caller {
         Caller {
             name: name.into(),
             remote: remote.parse().unwrap(),
             local: local.map(|local| local.parse().unwrap()),
-            password: password.map(Password::new),
+            key: password.map(|password| Key { password: Password::new(password), signature: Signature::Md5 }),
         }
+    }
+
+    fn with_tcp_ao(remote: &str, password: &str, receive_id: u8) -> Caller {
+        let signature = Signature::TcpAo { algorithm: AoAlgorithm::AesCmac, send_id: 1, receive_id };
+        let key = Some(Key { password: Password::new(password), signature });
+        Caller { key, ..caller("ao", remote, None, None) }
     }
 
     #[tokio::test]
@@ -216,6 +271,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_address_has_one_kind_of_signature() {
+        let mut anywhere = Listeners::default();
+        anywhere.add(socket::listen("0.0.0.0:0".parse().unwrap()).unwrap(), &[]).unwrap();
+        let (host, prefix, elsewhere) = ("192.0.2.1/32", "192.0.2.0/24", "198.51.100.0/24");
+        let md5 = |remote| caller("md5", remote, None, Some("a"));
+        let ao = with_tcp_ao;
+        let cases = [
+            ("the same twice", ao(host, "a", 1), ao(host, "a", 1), None),
+            ("other key", ao(host, "a", 1), ao(host, "b", 1), Some("another key of TCP-AO")),
+            ("other ID at one address", ao(host, "a", 1), ao(host, "a", 2), Some("another key of TCP-AO")),
+            ("other ID in a prefix", ao(host, "a", 1), ao(prefix, "b", 2), None),
+            ("same ID in a prefix", ao(host, "a", 1), ao(prefix, "a", 1), Some("another receive ID")),
+            ("MD5 beside it", ao(host, "a", 1), md5(host), Some("another of TCP MD5 and TCP-AO")),
+            ("MD5 around it", ao(host, "a", 1), md5(prefix), Some("another of TCP MD5 and TCP-AO")),
+            ("MD5 inside it", ao(prefix, "a", 1), md5(host), Some("another of TCP MD5 and TCP-AO")),
+            ("MD5 elsewhere", ao(prefix, "a", 1), md5(elsewhere), None),
+            ("unsigned inside it", ao(prefix, "a", 1), caller("b", host, None, None), Some("another password")),
+            ("unsigned around it", ao(host, "a", 1), caller("b", prefix, None, None), None),
+        ];
+        for (name, one, other, expected) in cases {
+            for (caller, other) in [(&one, &other), (&other, &one)] {
+                let message = anywhere.check(caller, std::slice::from_ref(other)).err().map(|error| error.to_string());
+                match (&message, expected) {
+                    (None, None) => {}
+                    (Some(message), Some(part)) => assert!(message.contains(part), "{name}: {message}"),
+                    _ => panic!("{name}: {message:?}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_socket_that_peers_in_conflict_would_reach_is_refused() {
         let mut listeners = Listeners::default();
         let callers =
@@ -234,7 +321,7 @@ mod tests {
         listeners.add(socket::listen("127.0.0.1:0".parse().unwrap()).unwrap(), &[]).unwrap();
         let keys = |listeners: &Listeners| -> Vec<Vec<String>> {
             let of = |listener: &Listener| {
-                listener.keys.iter().map(|(remote, password)| format!("{remote} {}", password.reveal())).collect()
+                listener.keys.iter().map(|(remote, key)| format!("{remote} {}", key.password.reveal())).collect()
             };
             listeners.0.iter().map(of).collect()
         };

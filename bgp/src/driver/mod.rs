@@ -28,6 +28,7 @@ mod tasks;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,8 +42,8 @@ pub use self::bfd::{BfdThreadStatus, Scheduling};
 use self::engine::{Command, Engine};
 use self::recording::RecordingFile;
 use crate::{
-    ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath, PeerConfig, PeerKey, PeerStatus,
-    RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
+    AoAlgorithm, ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig,
+    PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
 };
 
 /// Where to listen, and the seed of every jitter.
@@ -79,13 +80,57 @@ pub enum SetPeerError {
     #[error("cannot set the password of {remote} on the socket listening on {listen}: {source}")]
     Password { listen: SocketAddr, remote: IpNet, source: io::Error },
     /// The listening socket could not tell which password is meant.
+    #[error("{remote} {conflict} {other_remote} of {other}: both connect to {listen}, where the kernel knows them by {}", .conflict.known_by())]
+    PasswordConflict { conflict: KeyConflict, remote: IpNet, other: PeerKey, other_remote: IpNet, listen: SocketAddr },
+    /// A session that is to be signed is not had unsigned.
     #[error(
-        "{remote} cannot have another password than {other_remote} of {other}: both connect to {listen}, where the \
-         kernel knows them by address alone"
+        "{remote} is to be signed by TCP-AO (RFC 5925), and this kernel cannot do that: it takes Linux 6.7 or newer, built \
+         with CONFIG_TCP_AO; the session stays down"
     )]
-    PasswordConflict { remote: IpNet, other: PeerKey, other_remote: IpNet, listen: SocketAddr },
+    NoTcpAo { remote: IpNet },
+    #[error(
+        "{remote} is to be signed by TCP-AO with {algorithm}, which this kernel does not have; the session stays down"
+    )]
+    NoAlgorithm { remote: IpNet, algorithm: AoAlgorithm },
+    #[error(
+        "{remote} is to be signed by TCP-AO, and this kernel does not take the key: {source}; the session stays down"
+    )]
+    TcpAo { remote: IpNet, source: io::Error },
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+/// What the keys of two peers on one socket do not agree in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyConflict {
+    /// One address has two, or one and none.
+    Password,
+    /// One address has two of TCP-AO.
+    Key,
+    /// One is of TCP MD5 and the other of TCP-AO.
+    Signature,
+    /// Both are of TCP-AO, and what the routers send does not say which is meant.
+    KeyId,
+}
+
+impl KeyConflict {
+    const fn known_by(self) -> &'static str {
+        match self {
+            Self::Password | Self::Key | Self::Signature => "address alone",
+            Self::KeyId => "address and receive ID",
+        }
+    }
+}
+
+impl fmt::Display for KeyConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password => "cannot have another password than",
+            Self::Key => "cannot have another key of TCP-AO than",
+            Self::Signature => "cannot have another of TCP MD5 and TCP-AO than",
+            Self::KeyId => "needs another receive ID of TCP-AO than",
+        })
+    }
 }
 
 /// Starts the engine.
@@ -172,6 +217,11 @@ impl Handle {
     /// See [`Speaker::update_routes`](crate::Speaker::update_routes). Changes for a peer that is not there are dropped.
     pub async fn update_routes(&self, key: PeerKey, changes: Vec<RouteChange>) -> Result<(), Stopped> {
         self.tell(Command::UpdateRoutes { key, changes }).await
+    }
+
+    /// See [`Speaker::handle_next_hop_routes`](crate::Speaker::handle_next_hop_routes).
+    pub async fn handle_next_hop_routes(&self, changes: Vec<NextHopRoute>) -> Result<(), Stopped> {
+        self.tell(Command::HandleNextHopRoutes { changes }).await
     }
 
     /// See [`Speaker::initial_set_complete`](crate::Speaker::initial_set_complete).

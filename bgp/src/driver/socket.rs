@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::sockopt;
-use crate::{Endpoints, NextHops, Password, PeerConfig, Ttl};
+use crate::{Endpoints, NextHops, Password, PeerConfig, Signature, Transport, Ttl};
 
 /// DSCP CS6, network control (RFC 4594 section 3.1), in the upper six bits of the octet.
 const TOS_CS6: u32 = 0xc0;
@@ -31,7 +31,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_nonblocking(true)?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            // One socket, one family: MD5 keys and TTLs are per family.
+            // One socket, one family: keys and TTLs are per family.
             socket.set_only_v6(true)?;
         }
         // A peer with GTSM (RFC 5082) drops a SYN-ACK with less, and at that time it is not known yet who it is.
@@ -57,10 +57,10 @@ pub(super) async fn dial(config: &PeerConfig, remote: SocketAddr) -> io::Result<
         naming(|| format!("cannot bind to source address {source}"), socket.bind(&address.into()))?;
     }
     prepare(&socket, remote.ip(), config)?;
-    if transport.password.is_some() {
+    if let Some(key) = Key::of(transport) {
         naming(
-            || "cannot set the TCP MD5 password".to_owned(),
-            set_password(&socket, remote.ip().into(), transport.password.as_ref()),
+            || format!("cannot set the {} password", key.signature.name()),
+            key.put_on(&socket, remote.ip().into()),
         )?;
     }
     TcpSocket::from_std_stream(socket.into()).connect(remote).await
@@ -90,9 +90,50 @@ fn prepare(socket: &Socket, remote: IpAddr, config: &PeerConfig) -> io::Result<(
     naming(|| "cannot set TCP_USER_TIMEOUT".to_owned(), socket.set_tcp_user_timeout(Some(user_timeout)))
 }
 
-/// Sets the TCP MD5 key for a peer's address, or for a prefix, on a listening or a dialling socket; `None` removes it.
-pub(super) fn set_password(socket: impl AsFd, peers: IpNet, password: Option<&Password>) -> io::Result<()> {
-    sockopt::set_md5_key(socket.as_fd(), peers, password.map_or(&[], |password| password.reveal().as_bytes()))
+/// What a connection is signed with, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) password: Password,
+    pub(super) signature: Signature,
+}
+
+impl Key {
+    pub(super) fn of(transport: &Transport) -> Option<Self> {
+        Some(Self { password: transport.password.clone()?, signature: transport.signature })
+    }
+
+    /// Has what comes from a peer's address, or from a prefix, signed with it, on a listening or a dialling socket. Any other key for
+    /// them has been taken off.
+    pub(super) fn put_on(&self, socket: impl AsFd, peers: IpNet) -> io::Result<()> {
+        let secret = self.password.reveal().as_bytes();
+        match self.signature {
+            Signature::Md5 => sockopt::set_md5_key(socket.as_fd(), peers, secret),
+            Signature::TcpAo { algorithm, send_id, receive_id } => {
+                sockopt::add_ao_key(socket.as_fd(), peers, secret, algorithm, (send_id, receive_id))
+            }
+        }
+    }
+
+    /// Whether it can be put where the other one is: the kernel replaces a key of TCP MD5, and never one of TCP-AO.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self == other || (self.signature == Signature::Md5 && other.signature == Signature::Md5)
+    }
+
+    /// Takes it off a listening socket.
+    pub(super) fn take_off(&self, socket: impl AsFd, peers: IpNet) -> io::Result<()> {
+        match self.signature {
+            Signature::Md5 => sockopt::set_md5_key(socket.as_fd(), peers, &[]),
+            Signature::TcpAo { send_id, receive_id, .. } => {
+                sockopt::delete_ao_key(socket.as_fd(), peers, (send_id, receive_id))
+            }
+        }
+    }
+
+    /// Whether this kernel can sign so: it takes the key on a socket that is for nothing else.
+    pub(super) fn try_out(&self, peers: IpNet) -> io::Result<()> {
+        let of_family = SocketAddr::new(peers.addr(), 0);
+        self.put_on(Socket::new(Domain::for_address(of_family), Type::STREAM, Some(Protocol::TCP))?, peers)
+    }
 }
 
 /// Both ends, and the addresses of the interface that has the local one.

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::AoAlgorithm;
+
 /// `struct tcp_md5sig` of linux/tcp.h.
 #[repr(C)]
 struct TcpMd5Sig {
@@ -22,6 +24,45 @@ struct TcpMd5Sig {
     interface_index: u32,
     key: [u8; MAX_KEY],
 }
+
+/// `struct tcp_ao_add` of linux/tcp.h.
+#[repr(C, align(8))]
+struct TcpAoAdd {
+    address: libc::sockaddr_storage,
+    algorithm: [u8; 64],
+    interface_index: i32,
+    /// Bits of which none is set: which key is current follows from what the peer sends.
+    flags: u32,
+    reserved: u16,
+    prefix_length: u8,
+    send_id: u8,
+    receive_id: u8,
+    mac_length: u8,
+    key_flags: u8,
+    key_length: u8,
+    key: [u8; MAX_KEY],
+}
+
+/// `struct tcp_ao_del` of linux/tcp.h.
+#[repr(C, align(8))]
+struct TcpAoDelete {
+    address: libc::sockaddr_storage,
+    interface_index: i32,
+    flags: u32,
+    reserved: u16,
+    prefix_length: u8,
+    send_id: u8,
+    receive_id: u8,
+    current_key: u8,
+    next_key: u8,
+    key_flags: u8,
+}
+
+/// As in linux/tcp.h; libc does not have them.
+const TCP_AO_ADD_KEY: libc::c_int = 38;
+const TCP_AO_DEL_KEY: libc::c_int = 39;
+/// RFC 5926 section 2.2: 96 bits of whatever the algorithm yields.
+const MAC_LENGTH: u8 = 12;
 
 /// The struct's prefix length counts.
 const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
@@ -39,8 +80,57 @@ pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peers: IpNet, key: &[u8]) -> i
     option.key[..key.len()].copy_from_slice(key);
     option.flags = TCP_MD5SIG_FLAG_PREFIX;
     option.prefix_length = peers.prefix_len();
-    let address = ptr::from_mut(&mut option.address);
-    // The kernel compares whole addresses when a key is replaced or removed.
+    option.address = first_address(peers);
+    let result = set_option(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &option);
+    match result {
+        // Removing what is not there.
+        Err(error) if key.is_empty() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// RFC 5925: segments from and to the addresses of `peers` must be signed with `key`.
+pub(super) fn add_ao_key(
+    socket: BorrowedFd<'_>,
+    peers: IpNet,
+    key: &[u8],
+    algorithm: AoAlgorithm,
+    (send_id, receive_id): (u8, u8),
+) -> io::Result<()> {
+    if key.len() > MAX_KEY {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // The kernel's names, with the key derivation functions that belong to them (RFC 5926 section 3.1.1).
+    let name: &[u8] = match algorithm {
+        AoAlgorithm::HmacSha1 => b"hmac(sha1)",
+        AoAlgorithm::AesCmac => b"cmac(aes128)",
+    };
+    // SAFETY: the struct consists of integers and arrays of them, for which all zeros is a value.
+    let mut option: TcpAoAdd = unsafe { mem::zeroed() };
+    option.address = first_address(peers);
+    option.prefix_length = peers.prefix_len();
+    option.algorithm[..name.len()].copy_from_slice(name);
+    (option.send_id, option.receive_id, option.mac_length) = (send_id, receive_id, MAC_LENGTH);
+    option.key_length = key.len() as u8;
+    option.key[..key.len()].copy_from_slice(key);
+    set_option(socket, libc::IPPROTO_TCP, TCP_AO_ADD_KEY, &option)
+}
+
+/// Takes such a key off a listening socket.
+pub(super) fn delete_ao_key(socket: BorrowedFd<'_>, peers: IpNet, (send_id, receive_id): (u8, u8)) -> io::Result<()> {
+    // SAFETY: as for a key that is added.
+    let mut option: TcpAoDelete = unsafe { mem::zeroed() };
+    option.address = first_address(peers);
+    option.prefix_length = peers.prefix_len();
+    (option.send_id, option.receive_id) = (send_id, receive_id);
+    set_option(socket, libc::IPPROTO_TCP, TCP_AO_DEL_KEY, &option)
+}
+
+/// The kernel compares whole addresses when a key is replaced or removed, so what is behind the prefix is zero.
+fn first_address(peers: IpNet) -> libc::sockaddr_storage {
+    // SAFETY: the struct consists of integers and arrays of them, for which all zeros is a value.
+    let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let address = ptr::from_mut(&mut storage);
     match peers.network() {
         IpAddr::V4(v4) => {
             let inet = address.cast::<libc::sockaddr_in>();
@@ -60,12 +150,7 @@ pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peers: IpNet, key: &[u8]) -> i
             }
         }
     }
-    let result = set_option(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &option);
-    match result {
-        // Removing what is not there.
-        Err(error) if key.is_empty() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        other => other,
-    }
+    storage
 }
 
 /// RFC 5082: packets with a lower TTL do not reach this connection.
@@ -275,5 +360,62 @@ pub(super) fn interface_name(index: u32) -> Option<String> {
     unsafe {
         let found = libc::if_indextoname(index, name.as_mut_ptr());
         (!found.is_null()).then(|| CStr::from_ptr(found).to_string_lossy().into_owned())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::mem::offset_of;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// Whether this kernel knows the option at all: where it does, four octets are too short for it.
+    pub(in super::super) fn kernel_has_tcp_ao() -> bool {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let error =
+            set_option(socket.as_fd(), libc::IPPROTO_TCP, TCP_AO_ADD_KEY, &0_u32).expect_err("four octets are no key");
+        match error.raw_os_error() {
+            Some(libc::EINVAL) => true,
+            Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP) => false,
+            _ => panic!("neither known nor unknown: {error}"),
+        }
+    }
+
+    /// As the C compiler lays the structs of linux/tcp.h out.
+    #[test]
+    fn the_kernels_structs_are_laid_out_as_the_kernel_has_them() {
+        assert_eq!((size_of::<TcpAoAdd>(), align_of::<TcpAoAdd>()), (288, 8));
+        let offsets = [
+            offset_of!(TcpAoAdd, address),
+            offset_of!(TcpAoAdd, algorithm),
+            offset_of!(TcpAoAdd, interface_index),
+            offset_of!(TcpAoAdd, flags),
+            offset_of!(TcpAoAdd, reserved),
+            offset_of!(TcpAoAdd, prefix_length),
+            offset_of!(TcpAoAdd, send_id),
+            offset_of!(TcpAoAdd, receive_id),
+            offset_of!(TcpAoAdd, mac_length),
+            offset_of!(TcpAoAdd, key_flags),
+            offset_of!(TcpAoAdd, key_length),
+            offset_of!(TcpAoAdd, key),
+        ];
+        assert_eq!(offsets, [0, 128, 192, 196, 200, 202, 203, 204, 205, 206, 207, 208]);
+        assert_eq!((size_of::<TcpAoDelete>(), align_of::<TcpAoDelete>()), (144, 8));
+        let offsets = [
+            offset_of!(TcpAoDelete, address),
+            offset_of!(TcpAoDelete, interface_index),
+            offset_of!(TcpAoDelete, flags),
+            offset_of!(TcpAoDelete, reserved),
+            offset_of!(TcpAoDelete, prefix_length),
+            offset_of!(TcpAoDelete, send_id),
+            offset_of!(TcpAoDelete, receive_id),
+            offset_of!(TcpAoDelete, current_key),
+            offset_of!(TcpAoDelete, next_key),
+            offset_of!(TcpAoDelete, key_flags),
+        ];
+        assert_eq!(offsets, [0, 128, 132, 136, 138, 139, 140, 141, 142, 143]);
+        let (address, length) = (offset_of!(TcpMd5Sig, address), offset_of!(TcpMd5Sig, prefix_length));
+        assert_eq!((address, length, offset_of!(TcpMd5Sig, key), size_of::<TcpMd5Sig>()), (0, 129, 136, 216));
     }
 }

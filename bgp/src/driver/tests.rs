@@ -1,6 +1,8 @@
 //! The driver against itself, over loopback. Nothing here asserts how long something takes; a wait ends with the event that
 //! it is for, and gives up after a time that only a failure needs.
 
+mod tcp_ao;
+
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

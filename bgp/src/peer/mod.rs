@@ -38,7 +38,7 @@ use self::refresh::Refresh;
 use self::routes::SessionCounters;
 use self::state::{Event, Reaction, State, react};
 use self::timers::Timer;
-use crate::bfd::BfdFailure;
+use crate::bfd::{BfdConfig, BfdFailure, Path};
 use crate::capability;
 use crate::dynamic;
 use crate::exchange::{self, Accepted, ConnectionId, Endpoints, Output};
@@ -181,6 +181,16 @@ impl Peer {
         self.connections.iter().any(Connection::is_established)
     }
 
+    /// Between which ends BFD is to watch it now, and how.
+    pub(crate) fn watched(&self) -> Option<(Path, BfdConfig)> {
+        let (bfd, transport) = (self.config.bfd?, &self.config.transport);
+        if self.range.is_none() && transport.unnumbered().is_none() {
+            return Some((Path::of(transport, bfd.hops), bfd));
+        }
+        let established = self.connections.iter().find(|connection| connection.is_established())?;
+        Some((Path::between(established.endpoints?, transport, bfd.hops), bfd))
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timers = self.connections.iter().filter_map(|connection| connection.timers.next_deadline());
         let resting = self.retry.into_iter().chain(self.idle_until).chain(self.limits.next_deadline());
@@ -197,14 +207,22 @@ impl Peer {
 
     /// Ends whatever there is, such that the peer keeps our routes if it has agreed to.
     pub(crate) fn stop_to_restart(&mut self, context: &mut Context<'_>, text: &str) {
+        let error = if self.restarts_silently() {
+            SessionError::Restarting
+        } else {
+            SessionError::Shutdown { text: text.to_owned() }
+        };
+        self.stop(context, &error);
+    }
+
+    /// Whether the peer keeps our routes when we restart, so that nothing is to tell it that we go.
+    pub(crate) fn restarts_silently(&self) -> bool {
         let agreed = |connection: &Connection| match &connection.negotiated {
             Some(negotiated) if connection.is_established() => negotiated.graceful_restart.is_some(),
             // The peer may still have our routes from an earlier session.
             _ => true,
         };
-        let silent = self.config.graceful_restart.is_some() && self.connections.iter().all(agreed);
-        let error = if silent { SessionError::Restarting } else { SessionError::Shutdown { text: text.to_owned() } };
-        self.stop(context, &error);
+        self.config.graceful_restart.is_some() && self.connections.iter().all(agreed)
     }
 
     /// Takes over another configuration; the session goes down only if it has to.
@@ -511,10 +529,11 @@ impl Peer {
         }
     }
 
-    /// Bytes for the socket; empty when there are none, and then the next [`Output::Write`] says that there are again.
-    pub(crate) fn pending_write(&mut self, now: Instant, id: ConnectionId, rib: &mut Rib) -> &[u8] {
+    /// Makes what is to be shown by [`pending_write`](Self::pending_write). If that is nothing, the next [`Output::Write`] says
+    /// when there is something again.
+    pub(crate) fn prepare_write(&mut self, now: Instant, id: ConnectionId, rib: &mut Rib) {
         self.fill(id, rib);
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return &[] };
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
         if connection.output.is_empty() {
             connection.write_requested = false;
             connection.timers.stop(Timer::SendHold);
@@ -522,7 +541,12 @@ impl Peer {
             let send_hold = connection.send_hold_time(self.config.send_hold);
             connection.timers.start(Timer::SendHold, now, send_hold);
         }
-        connection.output.as_slice()
+    }
+
+    /// Bytes for the socket.
+    pub(crate) fn pending_write(&self, id: ConnectionId) -> &[u8] {
+        let connection = self.connections.iter().find(|connection| connection.id == id);
+        connection.map_or(&[], |connection| connection.output.as_slice())
     }
 
     /// Makes messages as long as there is room for them: our own routes, others' routes, and what follows all of them.

@@ -20,8 +20,8 @@ use crate::rib::{EndOfRib, Identity, Route};
 use crate::update::relayed::RelaySession;
 use crate::update::{Disposition, Export, Import, Reach, decode_update};
 use crate::{
-    AsPath, Asn, ConnectionId, Family, MalformedOutcome, MalformedUpdate, Refusal, RefusalReason, Relay, RouteChange,
-    SessionError,
+    AsPath, Asn, ConnectionId, Family, MalformedOutcome, MalformedUpdate, Refusal, RefusalReason, Relay,
+    RelayedNextHop, Role, RouteChange, SessionError,
 };
 
 /// What is counted per session, and how the session's routes leave.
@@ -81,12 +81,12 @@ impl Peer {
             address: endpoints.remote.ip().to_canonical(),
         };
         let negotiated = negotiated.clone();
-        context.rib.begin_session(self.member, identity, self.relay_session(&negotiated));
+        context.rib.begin_session(self.member, identity, self.relay_session(&negotiated, next_hops));
         self.confirm_stale_routes(context, &negotiated);
     }
 
     /// What the peer gets of others' routes, if it has a part in that.
-    fn relay_session(&self, negotiated: &Negotiated) -> Option<RelaySession> {
+    fn relay_session(&self, negotiated: &Negotiated, next_hops: SessionNextHops) -> Option<RelaySession> {
         (self.config.relay != Relay::Nothing).then(|| RelaySession {
             families: Family::ALL.map(|family| negotiated.families.contains(&family)),
             paths: Family::ALL.map(|family| match negotiated.sends_several.contains(&family) {
@@ -97,6 +97,10 @@ impl Peer {
             max_message: negotiated.max_message,
             extended_next_hops: negotiated.extended_next_hops,
             cluster: self.config.relay.cluster(),
+            own_next_hops: (self.config.relayed_next_hop == RelayedNextHop::Own).then_some(next_hops),
+            only_to_customer: self.session.export.only_to_customer,
+            withholds_marked: self.config.role.is_some_and(Role::withholds_marked),
+            aigp: self.config.aigp.applies(negotiated.internal),
         })
     }
 
@@ -142,8 +146,8 @@ impl Peer {
         let (router_id, cluster) = (self.config.router_id, self.config.relay.cluster());
         *context.routes_changed |= context.rib.retain(self.member, |prefix, route| {
             let (next_hop, attributes) = (route.next_hop, &route.attributes);
-            let candidate = Candidate { prefix, next_hop, attributes, local_asn, local_address, router_id, cluster };
-            policy.judge(&candidate).is_ok()
+            let candidate = Candidate { next_hop, attributes, local_asn, local_address, router_id, cluster };
+            policy.judge(&candidate).and_then(|()| policy.judge_prefix(prefix)).is_ok()
         });
         for family in families {
             self.ask_for(id, family);
@@ -152,6 +156,7 @@ impl Peer {
     }
 
     pub(super) fn take_update(&mut self, context: &mut Context<'_>, id: ConnectionId, update: &UpdateMessage) {
+        let heard = self.config.aigp;
         let Some(connection) = self.connection(id) else { return };
         connection.restart_hold_timer(context.now);
         let (Some(negotiated), Some(endpoints)) = (&connection.negotiated, &connection.endpoints) else { return };
@@ -162,6 +167,7 @@ impl Peer {
             extended_next_hops: negotiated.extended_next_hops,
             local_address: endpoints.local.ip().to_canonical(),
             several_paths: &negotiated.receives_several,
+            aigp: heard.applies(negotiated.internal),
         };
         let local_address = session.local_address;
         let (peer_asn, peer_router_id) = (negotiated.peer_asn, negotiated.peer_router_id);
@@ -224,24 +230,26 @@ impl Peer {
         }
         self.session.received += received.announced.len() as u64;
         if let Some(attributes) = &attributes {
-            let mut known: Option<Arc<Route>> = None;
+            let mut known: Option<(Arc<Route>, Result<(), RefusalReason>)> = None;
             for reach in received.announced {
                 // One for all, but where a message has routes of both families.
-                let route = match &known {
-                    Some(route) if route.next_hop == reach.next_hop => route,
-                    _ => known.insert(context.rib.route(attributes, reach.next_hop)),
+                let (route, verdict) = match &known {
+                    Some(known) if known.0.next_hop == reach.next_hop => known,
+                    _ => {
+                        let route = context.rib.route(attributes, reach.next_hop);
+                        let verdict = self.config.import.judge(&Candidate {
+                            next_hop: reach.next_hop,
+                            attributes: &route.attributes,
+                            local_asn: self.config.local_asn,
+                            local_address,
+                            router_id: self.config.router_id,
+                            cluster: self.config.relay.cluster(),
+                        });
+                        known.insert((route, mark.and(verdict)))
+                    }
                 };
-                let candidate = Candidate {
-                    prefix: &reach.nlri.prefix,
-                    next_hop: reach.next_hop,
-                    attributes: &route.attributes,
-                    local_asn: self.config.local_asn,
-                    local_address,
-                    router_id: self.config.router_id,
-                    cluster: self.config.relay.cluster(),
-                };
-                match mark
-                    .and_then(|()| self.config.import.judge(&candidate))
+                match verdict
+                    .and_then(|()| self.config.import.judge_prefix(&reach.nlri.prefix))
                     .and_then(|()| self.room_for(context, reach.nlri))
                 {
                     Ok(()) => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::bfd::BfdFailure;
-use crate::{Asn, ConnectionId, Endpoints, PeerAsn, PeerConfig, RouteAttributes, RouteChange, Shutdown};
+use crate::{Asn, ConnectionId, Endpoints, NextHopRoute, PeerAsn, PeerConfig, RouteAttributes, RouteChange, Shutdown};
 
 /// One call, with its time in nanoseconds since the recording began. The methods of the same names say what they mean.
 ///
@@ -108,6 +108,10 @@ pub enum Entry {
         endpoints: Endpoints,
         answer: u32,
     },
+    HandleNextHopRoutes {
+        at: u64,
+        changes: Vec<NextHopRoute>,
+    },
 }
 
 /// A [`RouteChange`]; attributes by their position among those of the entry.
@@ -165,6 +169,7 @@ impl Entry {
             | Self::PendingWrite { at, .. }
             | Self::HandleWritten { at, .. }
             | Self::HandleBfdDown { at, .. }
+            | Self::HandleNextHopRoutes { at, .. }
             | Self::HandleTimeout { at } => Some(*at),
             Self::PollOutput { .. } | Self::End(_) => None,
         }
@@ -263,8 +268,9 @@ mod tests {
     use super::*;
     use crate::bfd::{BfdConfig, Hops};
     use crate::{
-        Connect, Excess, ExtendedMessages, Family, GracefulRestart, ImportPolicy, MaxPrefixes, NextHops, Password,
-        PrefixRule, Purpose, Role, RoleStrictness, Transport, Ttl,
+        AigpSession, AoAlgorithm, Connect, Excess, ExtendedMessages, Family, GracefulRestart, ImportPolicy,
+        LinkBandwidth, MaxPrefixes, NextHops, Password, PrefixRule, Purpose, RelayedNextHop, Role, RoleStrictness,
+        Signature, Transitivity, Transport, Ttl,
     };
 
     /// Nothing in it is as in [`PeerConfig::new`].
@@ -289,6 +295,8 @@ mod tests {
             extended_messages: ExtendedMessages::Withheld,
             role: Some(Role::Customer),
             role_strictness: RoleStrictness::Strict,
+            relayed_next_hop: RelayedNextHop::Own,
+            aigp: AigpSession::Disabled,
             graceful_restart: Some(GracefulRestart {
                 restart_time: Duration::from_secs(120),
                 notification: true,
@@ -304,6 +312,7 @@ mod tests {
             transport: Transport {
                 source: Some("2001:db8::2".parse().unwrap()),
                 source_interface: Some("eth0".to_owned()),
+                signature: Signature::TcpAo { algorithm: AoAlgorithm::AesCmac, send_id: 1, receive_id: 255 },
                 ttl: Ttl::Security { hops: 3 },
                 ..new.transport.clone()
             },
@@ -344,7 +353,15 @@ mod tests {
 
     #[test]
     fn changes_share_their_attributes() {
-        let set = |med| Arc::new(RouteAttributes { med: Some(med), ..RouteAttributes::default() });
+        let bandwidth = LinkBandwidth { bits_per_second: 1, transitivity: Transitivity::NonTransitive };
+        let set = |med| {
+            Arc::new(RouteAttributes {
+                med: Some(med),
+                extended_communities: vec!["rt:[2001:db8::1]:7".parse().unwrap(), "rt:1:1".parse().unwrap()],
+                link_bandwidth: Some(bandwidth),
+                ..RouteAttributes::default()
+            })
+        };
         let prefix = |text: &str| text.parse::<IpNet>().unwrap();
         let changes = vec![
             RouteChange::Announce(prefix("192.0.2.0/24"), set(1)),

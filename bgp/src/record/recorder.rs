@@ -10,8 +10,8 @@ use super::entry::{Entry, RecordingEnd, Taken, encode_changes, encode_config};
 use super::recording;
 use crate::bfd::BfdFailure;
 use crate::{
-    Accepted, ConfigError, ConnectionId, DynamicPeers, Endpoints, Output, PeerConfig, PeerKey, RouteChange, Shutdown,
-    Speaker, UnknownPeer,
+    Accepted, ConfigError, ConnectionId, DynamicPeers, Endpoints, NextHopRoute, Output, PeerConfig, PeerKey,
+    RouteChange, Shutdown, Speaker, UnknownPeer,
 };
 
 /// A [`Speaker`] with the same inputs, and a recording of them if one was asked for.
@@ -151,6 +151,12 @@ impl RecordedSpeaker {
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, reason: Option<String>) {
         self.record(now, |at| Entry::HandleClosed { at, connection, reason: reason.clone() });
         self.speaker.handle_closed(now, connection, reason);
+    }
+
+    /// See [`Speaker::handle_next_hop_routes`].
+    pub fn handle_next_hop_routes(&mut self, now: Instant, changes: &[NextHopRoute]) {
+        self.record(now, |at| Entry::HandleNextHopRoutes { at, changes: changes.to_vec() });
+        self.speaker.handle_next_hop_routes(now, changes);
     }
 
     /// See [`Speaker::handle_bfd_down`].

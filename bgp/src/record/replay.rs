@@ -105,6 +105,7 @@ impl<'a> Replay<'a> {
             Entry::HandleClosed { connection, reason, .. } => {
                 self.speaker.handle_closed(now, *connection, reason.clone());
             }
+            Entry::HandleNextHopRoutes { changes, .. } => self.speaker.handle_next_hop_routes(now, changes),
             Entry::HandleBfdDown { key, failure, .. } => {
                 drop(self.speaker.handle_bfd_down(now, &PeerKey::from(key.as_str()), *failure));
             }

@@ -48,17 +48,23 @@ impl Rib {
             if Arc::ptr_eq(&known.route, route) {
                 return was_stale;
             }
-            replaced = Some(known.sent_id);
+            replaced = Some((known.sent_id, known.route.next_hop));
             destination.paths.remove(position);
             selection::note_removal(destination);
         } else {
             let state = &mut self.members[member.index()];
             state.paths[Family::of(&prefix) as usize] += 1;
-            state.announced.grow_and_insert(id.index());
+            state.note_announced(id);
         }
-        let sent_id = replaced.unwrap_or_else(|| free_id(destination));
+        if let Some(next_hops) = &mut self.next_hops {
+            next_hops.add(route, id);
+        }
+        let sent_id = replaced.map_or_else(|| free_id(destination), |(sent_id, _)| sent_id);
         let path = Path { route: Arc::clone(route), member, received_id: path_id, sent_id, doubt: Doubts::default() };
         let position = selection::insert(destination, path, &self.identities);
+        if let Some((_, next_hop)) = replaced {
+            self.forget_next_hop(id, next_hop);
+        }
         self.mark(id, member, if replaced.is_some() { Change::Other } else { Change::Added(position) });
         true
     }
@@ -139,7 +145,7 @@ impl Rib {
 
     fn remove_at(&mut self, member: MemberId, id: PrefixId, position: usize) {
         let destination = self.table.get_mut(id);
-        let mut path = destination.paths.remove(position);
+        let Some(mut path) = destination.paths.remove(position) else { return };
         let family = Family::of(&destination.prefix);
         selection::note_removal(destination);
         let state = &mut self.members[member.index()];
@@ -148,8 +154,9 @@ impl Rib {
         if !destination.paths.iter().any(|path| path.member == member) {
             state.announced.set(id.index(), false);
         }
+        self.forget_next_hop(id, path.route.next_hop);
         self.mark(id, member, Change::Other);
-        self.table.free_if_unused(id);
+        self.table.note_if_unused(id);
     }
 }
 

@@ -47,6 +47,14 @@ impl Member {
         Self { key, announced: FixedBitSet::new(), paths: [0; 2], unconfirmed: [[0; 2]; 2], out: None }
     }
 
+    /// Room is made for many numbers at a time: they come one after the other.
+    pub(super) fn note_announced(&mut self, id: PrefixId) {
+        if id.index() >= self.announced.len() {
+            self.announced.grow((id.index() + 1).next_multiple_of(1024));
+        }
+        self.announced.insert(id.index());
+    }
+
     /// A copy, because whoever asks is about to change it.
     pub(super) fn announced(&self) -> Vec<PrefixId> {
         // Made from such numbers.

@@ -18,8 +18,10 @@ mod adj_rib_out;
 mod hash;
 mod interner;
 mod member;
+mod next_hops;
 mod page;
 mod path;
+mod paths;
 mod refresh;
 mod relay_out;
 mod replacement;
@@ -35,6 +37,7 @@ use ipnet::IpNet;
 
 use self::hash::SeededHash;
 use self::member::Member;
+use self::next_hops::NextHops;
 use self::path::{Path, Routes};
 use self::relay_out::{RelayOut, View};
 use self::table::{PrefixId, Table};
@@ -45,6 +48,7 @@ use crate::{Family, LearnedPath, PeerKey, Relay, RouteAttributes};
 pub(crate) use adj_rib_out::{AdjRibOut, EndOfRib};
 pub(crate) use interner::Interner;
 pub(crate) use member::{Identity, MemberId};
+pub use next_hops::NextHopRoute;
 pub use page::{Cursor, RouteFilter, RoutePage, RouteQuery, RouteTable, ShownRoute, Standing};
 pub(crate) use path::{Route, Unconfirmed};
 pub use selection::SelectionRule;
@@ -73,6 +77,8 @@ pub enum Verdict {
     Equal(SelectionRule),
     /// This made the best path better.
     Worse(SelectionRule),
+    /// No route leads to its next hop (RFC 4271 section 9.1.2.1), so it is none to choose.
+    Unreachable,
 }
 
 /// What has happened to the paths of a prefix.
@@ -98,6 +104,8 @@ pub(crate) struct Rib {
     /// Those of them that have something to write since [`Rib::take_woken`].
     woken: Vec<MemberId>,
     octets: Vec<u8>,
+    /// Once something is known of them.
+    next_hops: Option<Box<NextHops>>,
 }
 
 const NOBODY: Identity =
@@ -117,6 +125,7 @@ impl Rib {
             receivers: Vec::new(),
             woken: Vec::new(),
             octets: Vec::new(),
+            next_hops: None,
         }
     }
 
@@ -190,9 +199,10 @@ impl Rib {
             return;
         }
         let destination = self.table.get_mut(id);
+        let source_relay = self.relays[source.index()];
         for &receiver in &self.receivers {
             let relay = self.relays[receiver.index()];
-            if receiver == source || !self.relays[source.index()].passes_to(relay) {
+            if receiver == source || !source_relay.passes_to(relay) {
                 continue;
             }
             let Some(out) = &mut self.members[receiver.index()].out else { continue };
@@ -255,9 +265,12 @@ impl Rib {
     pub(crate) fn explain(&self, prefix: &IpNet) -> Vec<ExplainedPath> {
         let Some(id) = self.table.find(prefix) else { return Vec::new() };
         let destination = self.table.get(id);
-        let ranked = selection::first(destination, &self.identities, usize::MAX, |_| true);
+        let eligible = |path: &Path| path.is_eligible(&self.identities);
+        let ranked = selection::first(destination, &self.identities, usize::MAX, eligible);
+        let others = destination.paths.iter().filter(|path| !eligible(path));
         let best = ranked.first().copied();
         let verdict = |path: &Path| match best {
+            _ if !eligible(path) => Verdict::Unreachable,
             Some(best) if !std::ptr::eq(best, path) => {
                 let rule = selection::compare(best, path, &self.identities).1;
                 if rule.breaks_ties() { Verdict::Equal(rule) } else { Verdict::Worse(rule) }
@@ -265,7 +278,7 @@ impl Rib {
             _ => Verdict::Best,
         };
         let explain = |path: &Path| ExplainedPath { path: self.learned_path(path), verdict: verdict(path) };
-        ranked.into_iter().map(explain).collect()
+        ranked.iter().copied().chain(others).map(explain).collect()
     }
 
     fn learned_path(&self, path: &Path) -> LearnedPath {
@@ -281,7 +294,9 @@ impl Rib {
             local_preference: attributes.local_preference,
             communities: attributes.communities.clone(),
             large_communities: attributes.large_communities.clone(),
+            extended_communities: attributes.extended_communities.clone(),
             only_to_customer: attributes.only_to_customer,
+            aigp: attributes.aigp,
         }
     }
 
@@ -289,7 +304,7 @@ impl Rib {
     fn reorder(&mut self, member: MemberId) {
         for id in self.members[member.index()].announced() {
             let destination = self.table.get_mut(id);
-            for path in std::mem::take(&mut destination.paths) {
+            for path in destination.paths.take() {
                 selection::insert(destination, path, &self.identities);
             }
             self.mark(id, member, Change::Other);

@@ -91,6 +91,8 @@ pub enum Standing {
     Best,
     /// Accepted, and another one is better.
     Other,
+    /// Accepted, and no route leads to its next hop.
+    Unreachable,
     /// The peer has it as it is to have it.
     Told,
     /// The peer has it, and is to be told something else. The attributes shown are those to come, if any are.
@@ -103,10 +105,15 @@ const LOOKS: usize = 16 * 1024;
 impl Rib {
     pub(crate) fn page_in(&self, member: Option<MemberId>, query: &RouteQuery) -> RoutePage {
         self.page(query, |destination, _, routes| {
-            let best = selection::best(destination, &self.identities, |_| true);
+            let eligible = |path: &Path| path.is_eligible(&self.identities);
+            let best = selection::best(destination, &self.identities, eligible);
             for path in destination.paths.iter().filter(|path| member.is_none_or(|member| path.member == member)) {
                 let is_best = best.is_some_and(|best| std::ptr::eq(best, path));
-                let standing = if is_best { Standing::Best } else { Standing::Other };
+                let standing = match is_best {
+                    true => Standing::Best,
+                    false if eligible(path) => Standing::Other,
+                    false => Standing::Unreachable,
+                };
                 routes.push(ShownRoute { prefix: destination.prefix, path: self.learned_path(path), standing });
             }
         })
@@ -201,6 +208,8 @@ fn path_told(peer: &PeerKey, family: Family, attributes: &RouteAttributes, expor
         local_preference: export.internal.then(|| attributes.local_preference.unwrap_or(100)),
         communities: attributes.communities.clone(),
         large_communities: attributes.large_communities.clone(),
+        extended_communities: export.extended_communities(attributes),
         only_to_customer: export.only_to_customer,
+        aigp: None,
     }
 }

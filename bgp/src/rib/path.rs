@@ -2,18 +2,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
 
 use super::MemberId;
 use super::hash::SeededHash;
+use super::member::Identity;
 use crate::Community;
 use crate::attributes::PathAttributes;
 
 /// The attributes of one or more paths with their next hop. There is one of each ([`Routes`]), so two are equal exactly
 /// if their serial numbers are.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Route {
     /// Never zero.
     pub(super) serial: u32,
@@ -25,6 +27,22 @@ pub(crate) struct Route {
     pub(super) graceful_shutdown: bool,
     /// All attributes that are passed on, as octets with four-octet AS numbers; the next hop among them if it is IPv4.
     pub(crate) octets: Bytes,
+    /// How far the next hop is; see `next_hops`. The one thing that changes, and with it the order of all paths with it.
+    cost: AtomicU32,
+}
+
+/// The cost of what cannot be reached.
+pub(super) const UNREACHABLE: u32 = u32::MAX;
+
+impl Route {
+    pub(crate) fn cost(&self) -> u32 {
+        // The engine is one thread; it is atomic because routes are shared.
+        self.cost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_cost(&self, cost: u32) {
+        self.cost.store(cost, Ordering::Relaxed);
+    }
 }
 
 /// A path: whose, and what was said of it.
@@ -39,6 +57,18 @@ pub(super) struct Path {
     pub(super) doubt: Doubts,
 }
 
+impl Path {
+    /// How far its next hop is. What a client of a route server tells is for other clients to reach.
+    pub(super) fn cost(&self, identities: &[Identity]) -> u32 {
+        if identities[self.member.index()].transparent { 0 } else { self.route.cost() }
+    }
+
+    /// RFC 4271 section 9.1.2.1: a path that leads nowhere is not to be chosen.
+    pub(super) fn is_eligible(&self, identities: &[Identity]) -> bool {
+        self.route.cost() != UNREACHABLE || identities[self.member.index()].transparent
+    }
+}
+
 /// Why a route is to be announced again, or else forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unconfirmed {
@@ -50,25 +80,34 @@ pub(crate) enum Unconfirmed {
 
 /// A set of [`Unconfirmed`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Doubts(u8);
+pub(super) struct Doubts {
+    restart: bool,
+    refresh: bool,
+}
 
 impl Doubts {
     pub(super) const fn contains(self, why: Unconfirmed) -> bool {
-        self.0 & (1 << why as u8) != 0
+        match why {
+            Unconfirmed::Restart => self.restart,
+            Unconfirmed::Refresh => self.refresh,
+        }
     }
 
     /// Whether it was not there.
     pub(super) const fn insert(&mut self, why: Unconfirmed) -> bool {
-        let new = !self.contains(why);
-        self.0 |= 1 << why as u8;
-        new
+        !std::mem::replace(self.get_mut(why), true)
     }
 
     /// Whether it was there.
     pub(super) const fn remove(&mut self, why: Unconfirmed) -> bool {
-        let known = self.contains(why);
-        self.0 &= !(1 << why as u8);
-        known
+        std::mem::replace(self.get_mut(why), false)
+    }
+
+    const fn get_mut(&mut self, why: Unconfirmed) -> &mut bool {
+        match why {
+            Unconfirmed::Restart => &mut self.restart,
+            Unconfirmed::Refresh => &mut self.refresh,
+        }
     }
 }
 
@@ -117,6 +156,7 @@ impl Routes {
             graceful_shutdown: attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN),
             attributes,
             octets: Bytes::copy_from_slice(octets),
+            cost: AtomicU32::new(0),
         });
         let rehash = |route: &Arc<Route>| self.hash.route(&route.octets, route.next_hop);
         self.known.insert_unique(hash, Arc::clone(&route), rehash);

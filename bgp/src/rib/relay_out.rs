@@ -105,11 +105,11 @@ impl RelayOut {
     /// again later is answered with no.
     pub(super) fn is_news(&self, destination: &Destination, position: usize, view: &View<'_>) -> bool {
         match &self.told {
-            Told::One { .. } if !destination.med_decides => {
-                let best = self.session.best(destination, view);
-                best.is_some_and(|best| std::ptr::eq(best, &destination.paths[position]))
+            // If it is not the first, one before it is better, unless the peer may have none of those.
+            Told::One(_) if !destination.med_decides => {
+                !destination.paths[..position].iter().any(|path| self.session.may_get(destination, path, view))
             }
-            Told::One { .. } | Told::Several(_) => true,
+            Told::One(_) | Told::Several(_) => true,
         }
     }
 
@@ -131,12 +131,20 @@ impl RelayOut {
         }
     }
 
+    /// The way to the next hop of a path to this prefix has changed. Where we name ourselves as next hop, what we tell of the
+    /// path changes with it (RFC 7311 section 3.4.3).
+    pub(super) fn note_cost(&mut self, id: PrefixId) {
+        if self.session.aigp && self.session.own_next_hops.is_some() {
+            self.told.tell_again(id);
+        }
+    }
+
     /// The session is gone: nothing is held any more.
     pub(super) fn release(self, table: &mut Table) {
         let told = self.told.prefixes();
         let waiting = self.queue.chain(self.urgent.into_iter().flatten());
         for id in told.into_iter().chain(waiting) {
-            unhold(table, id);
+            table.release(id, 1);
         }
     }
 
@@ -149,6 +157,8 @@ impl RelayOut {
                 }
             }
             if self.staged.is_empty() && !self.stage(table, view) {
+                // Mostly there is nothing to say, and there may be hundreds of peers.
+                self.staged = Vec::new();
                 return false;
             }
             // Staging may have found something to withdraw, and that goes first.
@@ -161,17 +171,33 @@ impl RelayOut {
     /// One UPDATE with withdrawals, if there are any.
     fn withdraw(&mut self, family: Family, table: &mut Table, view: &View<'_>, output: &mut BytesMut) -> bool {
         let mut message: Option<relayed::Withdrawal> = None;
-        'message: while let Some(id) = self.urgent[family as usize].pop() {
-            for path_id in self.told.obsolete(id, &self.session, table.get(id), view) {
-                let message = message.get_or_insert_with(|| self.session.begin_withdrawal(family, output));
-                if !message.push(output, &table.get(id).prefix, path_id) {
-                    self.urgent[family as usize].put_back(id);
-                    break 'message;
+        while let Some(id) = self.urgent[family as usize].pop() {
+            let (session, destination) = (&self.session, table.get(id));
+            let mut push = |path_id| {
+                let message = message.get_or_insert_with(|| session.begin_withdrawal(family, output));
+                message.push(output, &destination.prefix, path_id)
+            };
+            // What waits here is a hold as well, and so is each path that was told.
+            let (fitted, released) = match &mut self.told {
+                Told::One(told) => match told.get(id) != NOTHING && session.best(destination, view).is_none() {
+                    true if push(0) => (true, u32::from(told.set(id, NOTHING) != NOTHING)),
+                    obsolete => (!obsolete, 0),
+                },
+                Told::Several(told) => {
+                    let obsolete = told::obsolete(told, id, session, destination, view);
+                    let withdrawn = obsolete.iter().take_while(|path_id| push(**path_id)).count();
+                    for path_id in &obsolete[..withdrawn] {
+                        told.remove(&(id, *path_id));
+                    }
+                    (withdrawn == obsolete.len(), withdrawn as u32)
                 }
-                self.told.set(id, path_id, NOTHING);
-                table.get_mut(id).holds -= 1;
+            };
+            if !fitted {
+                self.urgent[family as usize].put_back(id);
+                table.release(id, released);
+                break;
             }
-            unhold(table, id);
+            table.release(id, released + 1);
         }
         message.map(|message| message.finish(output)).is_some()
     }
@@ -184,7 +210,7 @@ impl RelayOut {
         for _ in 0..STAGE {
             let Some(id) = self.queue.pop() else { break };
             self.examine(id, table, view);
-            unhold(table, id);
+            table.release(id, 1);
         }
         // Taken from the end.
         self.staged.sort_unstable_by_key(|staged| Reverse(staged.key()));
@@ -197,7 +223,7 @@ impl RelayOut {
         let destination = table.get_mut(id);
         let family = Family::of(&destination.prefix);
         let obsolete = match &self.told {
-            Told::One { .. } => match self.session.best(destination, view) {
+            Told::One(_) => match self.session.best(destination, view) {
                 Some(path) => {
                     let serial = path.route.serial;
                     if self.told.get(id, 0) != serial {
@@ -214,7 +240,7 @@ impl RelayOut {
                         self.staged.push(Staged { serial, family, id, path_id });
                     }
                 }
-                !self.told.obsolete(id, &self.session, destination, view).is_empty()
+                !told::obsolete(told, id, &self.session, destination, view).is_empty()
             }
         };
         if obsolete {
@@ -271,7 +297,7 @@ impl RelayOut {
     /// The path that was staged, if the peer may still have it.
     fn selected<'a>(&self, staged: &Staged, destination: &'a Destination, view: &View<'_>) -> Option<&'a Path> {
         let path = match &self.told {
-            Told::One { .. } => self.session.best(destination, view),
+            Told::One(_) => self.session.best(destination, view),
             Told::Several(_) => {
                 let mut selected = self.session.several(destination, view).into_iter();
                 selected.find(|path| path.sent_id == staged.path_id)
@@ -293,26 +319,19 @@ impl RelayOut {
 impl RelaySession {
     /// The one path that this peer gets.
     fn best<'a>(&self, destination: &'a Destination, view: &View<'_>) -> Option<&'a Path> {
-        if !self.takes(destination) {
-            return None;
-        }
-        selection::best(destination, view.identities, |path| {
-            view.may_get(path) && self.fits(Family::of(&destination.prefix), &path.route)
-        })
+        selection::best(destination, view.identities, |path| self.may_get(destination, path, view))
     }
 
     /// The paths that this peer gets, where it takes several.
     fn several<'a>(&self, destination: &'a Destination, view: &View<'_>) -> Vec<&'a Path> {
-        if !self.takes(destination) {
-            return Vec::new();
-        }
         let most = self.paths[Family::of(&destination.prefix) as usize].max(1);
-        let eligible = |path: &Path| view.may_get(path) && self.fits(Family::of(&destination.prefix), &path.route);
-        selection::first(destination, view.identities, most.into(), eligible)
+        selection::first(destination, view.identities, most.into(), |path| self.may_get(destination, path, view))
     }
 
-    fn takes(&self, destination: &Destination) -> bool {
-        self.families[Family::of(&destination.prefix) as usize]
+    /// Whether this peer may have that path, were there no better one.
+    fn may_get(&self, destination: &Destination, path: &Path, view: &View<'_>) -> bool {
+        let family = Family::of(&destination.prefix);
+        view.may_get(path) && self.families[family as usize] && self.fits(family, &path.route)
     }
 }
 
@@ -320,13 +339,9 @@ impl View<'_> {
     fn may_get(&self, path: &Path) -> bool {
         path.member != self.member
             && self.relays[path.member.index()].passes_to(self.relay)
+            && path.is_eligible(self.identities)
             // RFC 1997. NO_EXPORT and NO_EXPORT_SUBCONFED say nothing about internal peers, and a route server obeys none of
             // them (RFC 7947 section 2.2.4).
             && !(path.route.no_advertise && self.relay != Relay::RouteServerClient)
     }
-}
-
-fn unhold(table: &mut Table, id: PrefixId) {
-    table.get_mut(id).holds -= 1;
-    table.free_if_unused(id);
 }

@@ -25,6 +25,8 @@ pub enum SelectionRule {
     /// The higher LOCAL_PREF (RFC 4271 section 9.1.1); 100 where there is none, and 0 for what an external peer has marked with
     /// GRACEFUL_SHUTDOWN (RFC 8326).
     LocalPreference,
+    /// The lower accumulated metric with the way to the next hop added, and any before none (RFC 7311 section 4.1).
+    AccumulatedMetric,
     /// The shorter AS_PATH (section 9.1.2.2 (a)).
     AsPathLength,
     /// The lower ORIGIN: IGP before EGP before INCOMPLETE (b).
@@ -33,6 +35,9 @@ pub enum SelectionRule {
     Med,
     /// From an external peer rather than from an internal one (d).
     External,
+    /// The nearer next hop (e); all are equally near unless [`Speaker::handle_next_hop_routes`](crate::Speaker::handle_next_hop_routes)
+    /// was told otherwise.
+    InteriorCost,
     /// The lower BGP identifier of the peer, or ORIGINATOR_ID where there is one (f; RFC 4456 section 9).
     RouterId,
     /// The shorter CLUSTER_LIST (RFC 4456 section 9).
@@ -54,10 +59,12 @@ impl fmt::Display for SelectionRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LocalPreference => "higher local preference",
+            Self::AccumulatedMetric => "lower accumulated metric",
             Self::AsPathLength => "shorter AS path",
             Self::Origin => "lower origin",
             Self::Med => "lower MED from the same neighbouring AS",
             Self::External => "from an external peer",
+            Self::InteriorCost => "lower cost of the way to the next hop",
             Self::RouterId => "lower router ID",
             Self::ClusterListLength => "shorter cluster list",
             Self::PeerAddress => "lower peer address",
@@ -97,9 +104,11 @@ pub(super) fn best<'a>(
     eligible: impl Fn(&Path) -> bool,
 ) -> Option<&'a Path> {
     let mut candidates = destination.paths.iter().filter(|path| eligible(path));
-    if !destination.med_decides {
-        return candidates.next();
-    }
+    if destination.med_decides { by_elimination(candidates, identities) } else { candidates.next() }
+}
+
+/// The best where MED gives paths no order.
+fn by_elimination<'a>(candidates: impl Iterator<Item = &'a Path>, identities: &[Identity]) -> Option<&'a Path> {
     // The first of each neighbouring AS by MED and then by rank; of those the first by rank.
     let mut winners: Vec<&Path> = Vec::new();
     for path in candidates {
@@ -158,12 +167,14 @@ fn rank(one: &Path, other: &Path, identities: &[Identity]) -> (Ordering, Selecti
     let route = preference(other, of)
         .cmp(&preference(one, from))
         .named(SelectionRule::LocalPreference)
+        .or_else(|| accumulated(one, other, identities).named(SelectionRule::AccumulatedMetric))
         .or_else(|| a.as_path.0.len().cmp(&b.as_path.0.len()).named(SelectionRule::AsPathLength))
         .or_else(|| a.origin.cmp(&b.origin).named(SelectionRule::Origin));
     let tie = || {
         from.internal
             .cmp(&of.internal)
             .named(SelectionRule::External)
+            .or_else(|| one.cost(identities).cmp(&other.cost(identities)).named(SelectionRule::InteriorCost))
             .or_else(|| {
                 originator(a.originator_id, from).cmp(&originator(b.originator_id, of)).named(SelectionRule::RouterId)
             })
@@ -183,6 +194,16 @@ trait Named {
 impl Named for Ordering {
     fn named(self, rule: SelectionRule) -> Option<(Ordering, SelectionRule)> {
         self.is_ne().then_some((self, rule))
+    }
+}
+
+fn accumulated(one: &Path, other: &Path, identities: &[Identity]) -> Ordering {
+    let metric = |path: &Path, metric: u64| metric.saturating_add(path.cost(identities).into());
+    match (one.route.attributes.aigp, other.route.attributes.aigp) {
+        (None, None) => Ordering::Equal,
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (Some(a), Some(b)) => metric(one, a).cmp(&metric(other, b)),
     }
 }
 

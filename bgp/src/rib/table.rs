@@ -3,14 +3,16 @@
 //! A prefix has a number ([`PrefixId`]) for as long as somebody has to do with it: a path leads to it, a peer was told of
 //! it, or waits to be. So what is kept for each peer and prefix is an array or a set of bits and not another tree, and a
 //! change costs one look-up by hash.
+//!
+//! With which nobody has to do any more stays where it is until its place is needed: often it comes back, and giving up many
+//! places at once costs less than each by itself.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ipnet::IpNet;
-use smallvec::SmallVec;
 
 use super::hash::SeededHash;
-use super::path::Path;
+use super::paths::Paths;
 
 /// The number of a prefix. Given anew once nobody holds it any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,12 +33,19 @@ pub(super) struct Generation(u64);
 pub(super) struct Destination {
     pub(super) prefix: IpNet,
     /// Best first; see `selection`.
-    pub(super) paths: SmallVec<[Path; 1]>,
+    pub(super) paths: Paths,
     /// How many notes there are about it in the peers' Adj-RIBs-Out: told, or waiting.
     pub(super) holds: u32,
     /// Two paths of one neighbouring AS are told apart by MED, so what is best among some of the paths cannot be read off
     /// the order of all of them.
     pub(super) med_decides: bool,
+}
+
+impl Destination {
+    /// Nobody has to do with it.
+    fn is_unused(&self) -> bool {
+        self.holds == 0 && self.paths.is_empty()
+    }
 }
 
 /// A place in the index. The hash stands beside the number, so that neither growing nor passing by has to look at prefixes.
@@ -59,6 +68,8 @@ pub(super) struct Table {
     index: HashTable<Slot>,
     destinations: Vec<Destination>,
     free: Vec<PrefixId>,
+    /// How many prefixes have a place and are not used.
+    unused: usize,
     generation: Generation,
 }
 
@@ -69,6 +80,7 @@ impl Table {
             index: HashTable::new(),
             destinations: Vec::new(),
             free: Vec::new(),
+            unused: 0,
             generation: Generation::default(),
         }
     }
@@ -88,13 +100,21 @@ impl Table {
         self.index.find(Slot::spread(hash), same).map(|slot| slot.id)
     }
 
+    /// A prefix that is added has to be given a path at once.
     pub(super) fn find_or_add(&mut self, prefix: IpNet) -> PrefixId {
+        if self.free.is_empty() && self.unused > self.destinations.len() / 4 {
+            self.free_unused();
+        }
         let (hash, destinations) = (self.hash.prefix(&prefix), &mut self.destinations);
         let same = |slot: &Slot| slot.hash == hash && destinations[slot.id.index()].prefix == prefix;
         match self.index.entry(Slot::spread(hash), same, |slot| Slot::spread(slot.hash)) {
-            Entry::Occupied(known) => known.get().id,
+            Entry::Occupied(known) => {
+                let id = known.get().id;
+                self.unused -= usize::from(destinations[id.index()].is_unused());
+                id
+            }
             Entry::Vacant(vacant) => {
-                let new = Destination { prefix, paths: SmallVec::new(), holds: 0, med_decides: false };
+                let new = Destination { prefix, paths: Paths::None, holds: 0, med_decides: false };
                 let id = if let Some(id) = self.free.pop() {
                     destinations[id.index()] = new;
                     id
@@ -132,16 +152,29 @@ impl Table {
             .filter(|(_, destination)| !destination.paths.is_empty())
     }
 
-    /// To be called after a path or a hold went.
-    pub(super) fn free_if_unused(&mut self, id: PrefixId) {
-        let destination = &self.destinations[id.index()];
-        if !destination.paths.is_empty() || destination.holds > 0 {
-            return;
-        }
-        let hash = self.hash.prefix(&destination.prefix);
-        if let Ok(entry) = self.index.find_entry(Slot::spread(hash), |slot| slot.id == id) {
-            entry.remove();
-            self.free.push(id);
-        }
+    /// To be called once after a path or a hold went.
+    pub(super) fn note_if_unused(&mut self, id: PrefixId) {
+        self.unused += usize::from(self.destinations[id.index()].is_unused());
+    }
+
+    /// So many holds are given back.
+    pub(super) fn release(&mut self, id: PrefixId, holds: u32) {
+        self.destinations[id.index()].holds -= holds;
+        self.note_if_unused(id);
+    }
+
+    /// Gives up the places of all prefixes that are not used.
+    pub(super) fn free_unused(&mut self) {
+        let (destinations, free) = (&self.destinations, &mut self.free);
+        let before = free.len();
+        self.index.retain(|slot| {
+            let unused = destinations[slot.id.index()].is_unused();
+            if unused {
+                free.push(slot.id);
+            }
+            !unused
+        });
+        debug_assert_eq!(free.len() - before, self.unused);
+        self.unused = 0;
     }
 }

@@ -9,6 +9,7 @@ use rustbgpd_wire::{AsPath, AsPathSegment, Message, NlriEntry, Origin, PathAttri
 use super::*;
 use crate::Community;
 use crate::random::SplitMix64;
+use crate::update::Aigp;
 
 /// What a path looks like from outside: the next hop and the attributes.
 type Told = (IpAddr, Vec<u8>);
@@ -28,6 +29,10 @@ struct Model {
     relays: Vec<Relay>,
     identities: Vec<Identity>,
     paths: BTreeMap<IpNet, Vec<ModelPath>>,
+    /// What leads to next hops, once something was said of that.
+    next_hop_routes: Option<BTreeMap<IpNet, u32>>,
+    /// Whether something is.
+    resolves: bool,
     /// By member: what it holds, while it has a session; and how many paths of a prefix it takes.
     holds: Vec<Option<(u8, BTreeMap<(IpNet, u32), Told>)>>,
 }
@@ -35,6 +40,10 @@ struct Model {
 const PEERS: usize = 5;
 const PREFIXES: [&str; 6] =
     ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.128/25", "0.0.0.0/0", "2001:db8::/32", "2001:db8:1::/48"];
+
+/// Some within others, so that what goes leaves another behind.
+const NEXT_HOP_ROUTES: [&str; 7] =
+    ["0.0.0.0/0", "192.0.2.0/24", "192.0.2.0/31", "192.0.2.2/32", "::/0", "2001:db8::/32", "2001:db8::1/128"];
 
 impl Model {
     fn new(seed: u64) -> Self {
@@ -64,7 +73,8 @@ impl Model {
             rib.begin_session(*member, *identity, None);
         }
         let (paths, holds) = (BTreeMap::new(), (0..PEERS).map(|_| None).collect());
-        Self { rib, random, members, relays, identities, paths, holds }
+        let resolves = random.next().is_multiple_of(2);
+        Self { rib, random, members, relays, identities, paths, next_hop_routes: None, resolves, holds }
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -104,7 +114,8 @@ impl Model {
             IpNet::V6(_) => format!("2001:db8::{}", 1 + self.below(2)).parse().unwrap(),
         };
         let internal = self.relays[0] != Relay::RouteServerClient;
-        let mut attributes = ReceivedAttributes::new(list, internal);
+        let aigp = (internal && self.below(3) == 0).then(|| Aigp::of(self.random.next() % 3));
+        let mut attributes = ReceivedAttributes::new(list, internal, aigp);
         if internal {
             attributes.name_originator(Ipv4Addr::from(self.identities[member].router_id));
         }
@@ -114,7 +125,8 @@ impl Model {
     fn step(&mut self) {
         let member = self.below(PEERS);
         let id = self.members[member];
-        match self.below(20) {
+        match self.below(20 + 2 * usize::from(self.resolves)) {
+            20.. => self.change_next_hop_routes(),
             0 => {
                 self.rib.end_session(id);
                 self.holds[member] = None;
@@ -128,6 +140,10 @@ impl Model {
                     max_message: 4096,
                     extended_next_hops: crate::next_hop::ExtendedNextHops::No,
                     cluster: self.relays[member].cluster(),
+                    own_next_hops: None,
+                    only_to_customer: None,
+                    withholds_marked: false,
+                    aigp: self.below(2) == 0,
                 };
                 self.rib.begin_session(id, self.identities[member], Some(session));
                 self.holds[member] = Some((paths, BTreeMap::new()));
@@ -166,6 +182,31 @@ impl Model {
                 paths.push(ModelPath { member, path_id, route });
             }
         }
+    }
+
+    fn change_next_hop_routes(&mut self) {
+        let change = |model: &mut Self| NextHopRoute {
+            prefix: NEXT_HOP_ROUTES[model.below(NEXT_HOP_ROUTES.len())].parse().unwrap(),
+            metric: (model.below(3) > 0).then_some(model.random.next() as u32 % 3),
+        };
+        let changes: Vec<NextHopRoute> = (0..self.below(3)).map(|_| change(self)).collect();
+        self.rib.change_next_hop_routes(&changes);
+        let routes = self.next_hop_routes.get_or_insert_default();
+        for NextHopRoute { prefix, metric } in changes {
+            match metric {
+                Some(metric) => routes.insert(prefix, metric),
+                None => routes.remove(&prefix),
+            };
+        }
+    }
+
+    /// How far the next hop is, if it can be reached.
+    fn cost(&self, path: &ModelPath) -> Option<u32> {
+        let Some(routes) = self.next_hop_routes.as_ref().filter(|_| !self.identities[path.member].transparent) else {
+            return Some(0);
+        };
+        let covering = routes.iter().filter(|(prefix, _)| prefix.contains(&path.route.next_hop));
+        covering.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, metric)| *metric)
     }
 
     /// Lets a member have its next message. Whether there was one.
@@ -242,6 +283,7 @@ impl Model {
                         && self.relays[path.member].passes_to(self.relays[member])
                         && !path.route.attributes.communities.contains(&Community::NO_ADVERTISE)
                         && families[Family::of(&prefix) as usize]
+                        && self.cost(path).is_some()
                 };
                 let paths: Vec<ModelPath> =
                     self.paths.get(&prefix).into_iter().flatten().filter(eligible).cloned().collect();
@@ -276,6 +318,8 @@ impl Model {
         }
         let mut left = paths.to_vec();
         keep(&mut left, |path| std::cmp::Reverse(path.route.attributes.local_preference));
+        keep(&mut left, |path| path.route.attributes.aigp.is_none());
+        keep(&mut left, |path| path.route.attributes.aigp.map(|metric| metric + u64::from(self.cost(path).unwrap())));
         keep(&mut left, |path| path.route.attributes.as_path.0.len());
         keep(&mut left, |path| path.route.attributes.origin);
         let all = left.clone();
@@ -283,6 +327,7 @@ impl Model {
             let (a, neighbour) = (&path.route.attributes, path.route.attributes.as_path.0[0]);
             !all.iter().map(|other| &other.route.attributes).any(|b| b.as_path.0[0] == neighbour && b.med < a.med)
         });
+        keep(&mut left, |path| self.cost(path));
         let identity = |path: &ModelPath| self.identities[path.member];
         keep(&mut left, |path| path.route.attributes.originator_id.map_or_else(|| identity(path).router_id, u32::from));
         keep(&mut left, |path| path.route.attributes.cluster_list.len());
@@ -339,6 +384,9 @@ fn a_table_without_peers_is_empty() {
     }
     assert_eq!(model.rib.learned(), BTreeMap::new());
     assert_eq!(model.rib.table.reachable().count(), 0);
+    model.rib.change_next_hop_routes(&[]);
+    assert_eq!(model.rib.next_hops.as_ref().unwrap().used(), 0);
+    model.rib.table.free_unused();
     assert!(PREFIXES.iter().all(|prefix| model.rib.table.find(&prefix.parse().unwrap()).is_none()));
 }
 
@@ -362,10 +410,45 @@ fn graceful_shutdown_is_obeyed_where_it_is_meant() {
                 PathAttribute::AsPath(AsPath { segments: vec![AsPathSegment::AsSequence(path)] }),
                 PathAttribute::Communities(communities),
             ];
-            let route = rib.route(&ReceivedAttributes::new(list, false), "192.0.2.1".parse().unwrap());
+            let route = rib.route(&ReceivedAttributes::new(list, false, None), "192.0.2.1".parse().unwrap());
             rib.insert(member, prefix, 0, &route);
         }
         let best = rib.explain(&prefix).remove(0);
         assert_eq!((best.path.peer.as_str(), best.verdict), (expected, Verdict::Best), "transparent: {transparent}");
     }
+}
+
+#[test]
+fn what_cannot_be_reached_is_kept_and_is_not_chosen() {
+    let mut rib = Rib::new(1);
+    let prefix: IpNet = "192.0.2.0/24".parse().unwrap();
+    for (index, next_hop) in ["10.1.0.1", "10.2.0.1", "fe80::1"].into_iter().enumerate() {
+        let member = rib.add_member(PeerKey::from(next_hop), Relay::Nothing);
+        let address = Ipv4Addr::from(index as u32 + 1).into();
+        rib.begin_session(member, Identity { internal: true, transparent: false, router_id: 1, address }, None);
+        let path = AsPath { segments: vec![AsPathSegment::AsSequence(vec![65001; 1 + usize::from(index == 2)])] };
+        let list = vec![PathAttribute::Origin(Origin::Igp), PathAttribute::AsPath(path)];
+        let route = rib.route(&ReceivedAttributes::new(list, true, None), next_hop.parse().unwrap());
+        rib.insert(member, prefix, 0, &route);
+    }
+    let check = |rib: &Rib, name: &str, expected: [(&str, Verdict); 3]| {
+        let explained = rib.explain(&prefix);
+        let found: Vec<_> = explained.iter().map(|path| (path.path.peer.as_str(), path.verdict)).collect();
+        assert_eq!(found, expected, "{name}");
+    };
+    let longer = Verdict::Worse(SelectionRule::AsPathLength);
+    let lower_address = Verdict::Equal(SelectionRule::PeerAddress);
+    check(&rib, "nothing is known", [("10.1.0.1", Verdict::Best), ("10.2.0.1", lower_address), ("fe80::1", longer)]);
+    let none = Verdict::Unreachable;
+    assert!(rib.change_next_hop_routes(&[]));
+    check(&rib, "nothing leads anywhere", [("fe80::1", Verdict::Best), ("10.1.0.1", none), ("10.2.0.1", none)]);
+    let route = |prefix: &str, metric| NextHopRoute { prefix: prefix.parse().unwrap(), metric };
+    assert!(rib.change_next_hop_routes(&[route("10.0.0.0/8", Some(5))]));
+    check(&rib, "both", [("10.1.0.1", Verdict::Best), ("10.2.0.1", lower_address), ("fe80::1", longer)]);
+    assert!(rib.change_next_hop_routes(&[route("10.2.0.0/16", Some(4))]));
+    let farther = Verdict::Worse(SelectionRule::InteriorCost);
+    check(&rib, "one is nearer", [("10.2.0.1", Verdict::Best), ("10.1.0.1", farther), ("fe80::1", longer)]);
+    assert!(!rib.change_next_hop_routes(&[route("10.3.0.0/16", Some(1)), route("10.2.0.0/16", Some(4))]));
+    assert!(rib.change_next_hop_routes(&[route("10.0.0.0/8", None)]));
+    check(&rib, "one is left", [("10.2.0.1", Verdict::Best), ("fe80::1", longer), ("10.1.0.1", none)]);
 }

@@ -163,7 +163,8 @@ impl Speaker {
         self.forget(key);
     }
 
-    fn members(&self, range: &PeerKey) -> Vec<PeerKey> {
+    /// The peers of a range that exist, by name.
+    pub fn members(&self, range: &PeerKey) -> Vec<PeerKey> {
         let members = self.peers.iter().filter(|(_, peer): &(&PeerKey, &Peer)| peer.range() == Some(range));
         members.map(|(key, _)| key.clone()).collect()
     }

@@ -17,6 +17,7 @@ use rustbgpd_wire::{
     Prefix, Safi, UpdateDecodeError, UpdateMessage,
 };
 
+use super::aigp::Aigp;
 use super::foreign::without_foreign_families;
 use super::passed_on::ReceivedAttributes;
 use super::quote;
@@ -35,6 +36,8 @@ pub(crate) struct Import<'a> {
     pub(crate) local_address: IpAddr,
     /// Of these prefixes come with path identifiers (RFC 7911).
     pub(crate) several_paths: &'a BTreeSet<Family>,
+    /// Its accumulated metrics are heard (RFC 7311 section 3.3).
+    pub(crate) aigp: bool,
 }
 
 /// A prefix as it stands in an UPDATE.
@@ -147,7 +150,8 @@ pub(crate) fn decode_update(message: &UpdateMessage, session: Import<'_>) -> Res
         Disposition::TreatedAsWithdrawn { .. } => true,
         _ => routes.announced.is_empty() && routes.not_negotiated.is_empty(),
     };
-    let attributes = (!nothing).then(|| ReceivedAttributes::new(parsed.update.attributes, session.internal));
+    let aigp = || Aigp::find(&message.path_attributes).filter(|_| session.aigp);
+    let attributes = (!nothing).then(|| ReceivedAttributes::new(parsed.update.attributes, session.internal, aigp()));
     Ok(Received {
         withdrawn: routes.withdrawn,
         announced: routes.announced,

@@ -11,13 +11,13 @@ use ipnet::IpNet;
 use rustbgpd_wire::attribute::encode_path_attributes;
 use rustbgpd_wire::nlri::encode_nlri;
 use rustbgpd_wire::{
-    AsPath, AsPathSegment, EncodeError, Ipv4Prefix, Ipv6Prefix, LargeCommunity, MpReachNlri, MpUnreachNlri, NlriEntry,
-    Origin, PathAttribute, Prefix, Safi, UpdateMessage,
+    AsPath, AsPathSegment, EncodeError, Ipv4Prefix, Ipv6ExtendedCommunity, Ipv6Prefix, LargeCommunity, MpReachNlri,
+    MpUnreachNlri, NlriEntry, Origin, PathAttribute, Prefix, Safi, UpdateMessage,
 };
 use thiserror::Error;
 
 use crate::next_hop::{NextHop, SessionNextHops};
-use crate::{Asn, Family, RouteAttributes};
+use crate::{Asn, ExtendedCommunity, Family, RouteAttributes};
 
 /// What, besides the routes, decides over the bytes that one peer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,18 @@ pub(crate) struct Export {
     pub(crate) only_to_customer: Option<Asn>,
     /// The largest message that may be sent: 4096 octets, or 65535 (RFC 8654).
     pub(crate) max_message: u16,
+}
+
+impl Export {
+    /// Those that are asked for, and the bandwidth as one of them.
+    pub(crate) fn extended_communities(&self, attributes: &RouteAttributes) -> Vec<ExtendedCommunity> {
+        let bandwidth = attributes.link_bandwidth;
+        let bandwidth = bandwidth.map(|bandwidth| ExtendedCommunity::link_bandwidth(self.local_asn, bandwidth));
+        let mut communities: Vec<_> = attributes.extended_communities.iter().copied().chain(bandwidth).collect();
+        communities.sort_unstable();
+        communities.dedup();
+        communities
+    }
 }
 
 /// A route whose attributes leave no room for its prefix.
@@ -138,6 +150,17 @@ fn path_attributes(attributes: &RouteAttributes, next_hop: NextHop, export: &Exp
         communities.dedup();
         list.push(PathAttribute::Communities(communities));
     }
+    let (mut short, mut ipv6) = (Vec::new(), Vec::new());
+    for community in export.extended_communities(attributes) {
+        match community {
+            ExtendedCommunity::Short(octets) => {
+                short.push(rustbgpd_wire::ExtendedCommunity::new(u64::from_be_bytes(octets)));
+            }
+            ExtendedCommunity::Ipv6(octets) => ipv6.push(Ipv6ExtendedCommunity::new(octets)),
+        }
+    }
+    list.extend(Some(short).filter(|list| !list.is_empty()).map(PathAttribute::ExtendedCommunities));
+    list.extend(Some(ipv6).filter(|list| !list.is_empty()).map(PathAttribute::Ipv6ExtendedCommunities));
     if !attributes.large_communities.is_empty() {
         // RFC 8092 section 5: no duplicates.
         let mut communities: Vec<_> = attributes.large_communities.clone();

@@ -3,6 +3,7 @@
 //! `rustbgpd-wire` reads and writes the bytes. What is here is what they mean: which families count, what is mandatory,
 //! which error costs what, and how many prefixes go into one message.
 
+mod aigp;
 mod decode;
 mod encode;
 mod foreign;
@@ -10,6 +11,8 @@ mod passed_on;
 mod quote;
 pub(crate) mod relayed;
 
+#[cfg(test)]
+pub(crate) use aigp::Aigp;
 pub(crate) use decode::{Disposition, Import, Nlri, Reach, decode_update};
 pub(crate) use encode::{Export, encode_announcements, encode_end_of_rib, encode_withdrawals};
 pub(crate) use passed_on::ReceivedAttributes;

@@ -9,18 +9,20 @@ use rustbgpd_wire::attribute::encode_path_attributes;
 use rustbgpd_wire::constants::attr_flags;
 use rustbgpd_wire::{Origin, PathAttribute};
 
+use super::aigp::Aigp;
 use crate::attributes::{self, PathAttributes};
-use crate::{AsPath, Asn, Community, LargeCommunity};
+use crate::{AsPath, Asn, Community, ExtendedCommunity, LargeCommunity};
 
 /// The attributes of one UPDATE but for the routes in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReceivedAttributes {
     /// NEXT_HOP is among them if it came.
     list: Vec<PathAttribute>,
+    aigp: Option<Aigp>,
 }
 
 impl ReceivedAttributes {
-    pub(crate) fn new(received: Vec<PathAttribute>, internal: bool) -> Self {
+    pub(crate) fn new(received: Vec<PathAttribute>, internal: bool, aigp: Option<Aigp>) -> Self {
         let kept = |attribute: PathAttribute| match attribute {
             PathAttribute::MpReachNlri(_) | PathAttribute::MpUnreachNlri(_) => None,
             // RFC 7606 sections 7.5, 7.9 and 7.10: an external peer has no say in these.
@@ -36,7 +38,7 @@ impl ReceivedAttributes {
             }
             known => Some(known),
         };
-        Self { list: received.into_iter().filter_map(kept).collect() }
+        Self { list: received.into_iter().filter_map(kept).collect(), aigp }
     }
 
     pub(crate) fn only_to_customer(&self) -> Option<Asn> {
@@ -68,10 +70,12 @@ impl ReceivedAttributes {
             }
         };
         debug_assert_eq!(encoded, Ok(()), "what was decoded can be encoded");
+        self.aigp.iter().for_each(|aigp| aigp.encode(octets));
     }
 
     pub(crate) fn meaning(&self) -> PathAttributes {
-        let mut meaning = PathAttributes::default();
+        let aigp = self.aigp.as_ref().map(Aigp::metric);
+        let mut meaning = PathAttributes { aigp, ..PathAttributes::default() };
         for attribute in &self.list {
             match attribute {
                 PathAttribute::Origin(origin) => {
@@ -96,6 +100,12 @@ impl ReceivedAttributes {
                             local2: c.local_data2,
                         };
                         meaning.large_communities = communities.iter().map(ours).collect();
+                    } else if let Some(communities) = other.extended_communities() {
+                        let ours = communities.iter().map(|c| ExtendedCommunity::Short(c.as_u64().to_be_bytes()));
+                        meaning.extended_communities.extend(ours);
+                    } else if let Some(communities) = other.ipv6_extended_communities() {
+                        let ours = communities.iter().map(|c| ExtendedCommunity::Ipv6(*c.as_bytes()));
+                        meaning.extended_communities.extend(ours);
                     } else if let Some(asn) = other.only_to_customer() {
                         meaning.only_to_customer = Some(Asn(asn));
                     }

@@ -11,10 +11,12 @@ use bytes::{BufMut, BytesMut};
 use ipnet::IpNet;
 use rustbgpd_wire::PathAttribute;
 use rustbgpd_wire::attribute::{decode_path_attributes, encode_path_attributes};
+use rustbgpd_wire::constants::attr_type;
 
-use crate::Family;
-use crate::next_hop::ExtendedNextHops;
+use super::aigp::Aigp;
+use crate::next_hop::{ExtendedNextHops, NextHop, SessionNextHops};
 use crate::rib::Route;
+use crate::{Asn, Family};
 
 /// What, besides the routes, decides over what one peer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,14 @@ pub(crate) struct RelaySession {
     pub(crate) extended_next_hops: ExtendedNextHops,
     /// Ours, where routes are reflected (RFC 4456).
     pub(crate) cluster: Option<Ipv4Addr>,
+    /// Told instead of those that routes came with, where we are to be the way to them.
+    pub(crate) own_next_hops: Option<SessionNextHops>,
+    /// ONLY_TO_CUSTOMER for routes that have none, where our role asks for it (RFC 9234 section 5).
+    pub(crate) only_to_customer: Option<Asn>,
+    /// Our role towards the peer lets it have no route that is marked (RFC 9234 section 5).
+    pub(crate) withholds_marked: bool,
+    /// Accumulated metrics are told (RFC 7311 section 3.3).
+    pub(crate) aigp: bool,
 }
 
 const HEADER: usize = 19;
@@ -38,18 +48,24 @@ const MP_REACH: usize = 4 + 2 + 1 + 1 + 16 + 1;
 const LONGEST_NLRI: usize = 4 + 1 + 16;
 /// The longest growth of CLUSTER_LIST: a header and one identifier.
 const REFLECTION: usize = 4 + 4;
+/// NEXT_HOP of a route that came without, and ONLY_TO_CUSTOMER: three octets of header and four each.
+const ADDED: usize = 7 + 7;
 
 impl RelaySession {
     /// Whether the peer takes this route to a prefix of this family: an UPDATE must have room for it, and the next hop be
     /// one that the peer understands.
     pub(crate) fn fits(&self, family: Family, route: &Route) -> bool {
-        if Family::of_address(&route.next_hop) != family && self.extended_next_hops == ExtendedNextHops::No {
+        let Some(next_hop) = self.next_hop(family, route) else { return false };
+        if Family::of_address(&next_hop) != family && self.extended_next_hops == ExtendedNextHops::No {
+            return false;
+        }
+        if self.withholds_marked && route.attributes.only_to_customer.is_some() {
             return false;
         }
         // With two-octet AS numbers AS4_PATH repeats the path and AS4_AGGREGATOR the aggregator.
         let transition = if self.four_octet_asn { 0 } else { 16 + route.octets.len() };
         let reflection = if self.cluster.is_some() { REFLECTION } else { 0 };
-        let attributes = route.octets.len() + transition + reflection;
+        let attributes = route.octets.len() + transition + reflection + if self.rewrites(route) { ADDED } else { 0 };
         HEADER + 4 + attributes + MP_REACH + LONGEST_NLRI <= usize::from(self.max_message)
     }
 
@@ -79,15 +95,16 @@ impl RelaySession {
         route: &'a Route,
         output: &mut BytesMut,
     ) -> Option<Announcement<'a>> {
-        let attributes = self.attributes(route)?;
+        let next_hop = self.next_hop(family, route)?;
+        let attributes = self.attributes(next_hop, route)?;
         let start = begin(output);
         output.put_u16(0);
-        let in_reach = route.next_hop.is_ipv6();
+        let in_reach = next_hop.is_ipv6();
         if in_reach {
             output.put_slice(&[0, 0, 0x90, 14, 0, 0]);
             output.put_u16(family.afi() as u16);
             output.put_u8(1);
-            match route.next_hop {
+            match next_hop {
                 IpAddr::V4(next_hop) => {
                     output.put_u8(4);
                     output.put_slice(&next_hop.octets());
@@ -108,17 +125,59 @@ impl RelaySession {
         Some(Announcement { start, attributes, in_reach, path_ids, limit })
     }
 
-    fn attributes<'a>(&self, route: &'a Route) -> Option<Cow<'a, [u8]>> {
-        if self.four_octet_asn && self.cluster.is_none() {
+    /// What the peer is to have as next hop. `None`: we have none to give.
+    fn next_hop(&self, family: Family, route: &Route) -> Option<IpAddr> {
+        let Some(own) = &self.own_next_hops else { return Some(route.next_hop) };
+        own.of(family).map(|next_hop| match next_hop {
+            NextHop::V4(address) => address.into(),
+            NextHop::V6 { address, .. } => address.into(),
+        })
+    }
+
+    /// Whether the peer gets other attributes than those that the route came with, besides what every reflected one gets.
+    fn rewrites(&self, route: &Route) -> bool {
+        self.own_next_hops.is_some()
+            || (self.only_to_customer.is_some() && route.attributes.only_to_customer.is_none())
+            || (!self.aigp && route.attributes.aigp.is_some())
+    }
+
+    fn attributes<'a>(&self, next_hop: IpAddr, route: &'a Route) -> Option<Cow<'a, [u8]>> {
+        if self.four_octet_asn && self.cluster.is_none() && !self.rewrites(route) {
             return Some(Cow::Borrowed(&route.octets));
         }
         let mut list = decode_path_attributes(&route.octets, true, &[]).ok()?;
         if let Some(cluster) = self.cluster {
             reflect(&mut list, cluster);
         }
-        let mut octets = Vec::with_capacity(route.octets.len() + REFLECTION);
+        if self.own_next_hops.is_some() {
+            replace_next_hop(&mut list, next_hop);
+        }
+        if let Some(asn) = self.only_to_customer.filter(|_| route.attributes.only_to_customer.is_none()) {
+            list.push(PathAttribute::OnlyToCustomer(asn.0));
+        }
+        let mut octets = Vec::with_capacity(route.octets.len() + REFLECTION + ADDED);
         encode_path_attributes(&list, &mut octets, self.four_octet_asn, false).ok()?;
+        // The codec leaves it out.
+        if self.aigp
+            && route.attributes.aigp.is_some()
+            && let Some(aigp) = Aigp::find(&route.octets)
+        {
+            match self.own_next_hops {
+                Some(_) => aigp.farther(route.cost()).encode(&mut octets),
+                // RFC 7311 section 3.4.3: whoever changes no next hop changes no metric.
+                None => aigp.encode(&mut octets),
+            }
+        }
         Some(Cow::Owned(octets))
+    }
+}
+
+/// An IPv6 next hop stands in MP_REACH_NLRI.
+fn replace_next_hop(list: &mut Vec<PathAttribute>, next_hop: IpAddr) {
+    list.retain(|attribute| !matches!(attribute, PathAttribute::NextHop(_)));
+    if let IpAddr::V4(next_hop) = next_hop {
+        let behind = list.iter().position(|attribute| attribute.type_code() > attr_type::NEXT_HOP);
+        list.insert(behind.unwrap_or(list.len()), PathAttribute::NextHop(next_hop));
     }
 }
 
@@ -216,23 +275,25 @@ fn put_length(output: &mut BytesMut, position: usize, length: usize) {
 /// One prefix (RFC 4271 section 4.3; RFC 7911 section 3), if it ends before `limit`.
 fn put_nlri(output: &mut BytesMut, prefix: &IpNet, path_id: Option<u32>, limit: usize) -> bool {
     let octets = usize::from(prefix.prefix_len()).div_ceil(8);
-    if output.len() + path_id.map_or(0, |_| 4) + 1 + octets > limit {
+    let end = output.len() + path_id.map_or(0, |_| 4) + 1 + octets;
+    if end > limit {
         return false;
     }
-    // One copy and not four: this is done for every prefix and every peer.
-    let mut nlri = [0; LONGEST_NLRI];
-    let start = match path_id {
-        Some(path_id) => {
-            nlri[..4].copy_from_slice(&path_id.to_be_bytes());
-            0
-        }
-        None => 4,
-    };
-    nlri[4] = prefix.prefix_len();
-    match prefix {
-        IpNet::V4(net) => nlri[5..9].copy_from_slice(&net.network().octets()),
-        IpNet::V6(net) => nlri[5..].copy_from_slice(&net.network().octets()),
+    if let Some(path_id) = path_id {
+        output.extend_from_slice(&path_id.to_be_bytes());
     }
-    output.put_slice(&nlri[start..5 + octets]);
+    // Done for every prefix and every peer, so whole addresses are copied, whose length the compiler knows, and then cut.
+    // The host bits of a prefix in the table are zero.
+    match prefix {
+        IpNet::V4(net) => {
+            let [a, b, c, d] = net.addr().octets();
+            output.extend_from_slice(&[net.prefix_len(), a, b, c, d]);
+        }
+        IpNet::V6(net) => {
+            output.extend_from_slice(&[net.prefix_len()]);
+            output.extend_from_slice(&net.addr().octets());
+        }
+    }
+    output.truncate(end);
     true
 }

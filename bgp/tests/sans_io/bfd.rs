@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use roadstead_bgp::bfd::{BfdConfig, BfdFailure, Diagnostic};
-use roadstead_bgp::{DynamicPeers, PeerConfig, SessionState};
-use rustbgpd_wire::Message;
+use roadstead_bgp::{GracefulRestart, PeerConfig, SessionState, Shutdown};
+use rustbgpd_wire::{Afi, Capability, GracefulRestartFamily, Message, Safi};
 
 use crate::script::{Script, announcement, config, encode, key, peer_open};
 
@@ -73,13 +73,48 @@ fn bfd_comes_and_goes_under_a_running_session() {
     assert!(script.speaker.set_peer(script.now, key(), PeerConfig { bfd: unusable, ..config() }).is_err());
 }
 
-/// A BFD session needs an address from the start; a range has none.
+/// A configured peer is watched all the time, and until it is known that nobody relies on it.
 #[test]
-fn peers_from_a_prefix_are_refused_bfd_in_words() {
-    let template = PeerConfig { bfd: Some(BfdConfig::new()), ..config() };
-    let mut peers = DynamicPeers { prefix: "10.77.0.0/16".parse().unwrap(), max_sessions: 4, template };
-    let error = peers.check().unwrap_err().to_string();
-    assert!(error.contains("BFD is for peers with an address, and 10.77.0.0/16 is none"), "{error}");
-    peers.template.bfd = None;
-    assert_eq!(peers.check(), Ok(()));
+fn a_peer_with_an_address_is_watched_whether_its_session_is_up_or_not() {
+    let with_bfd = PeerConfig { bfd: Some(BfdConfig::new()), ..config() };
+    let mut script = Script::configured(with_bfd.clone());
+    let watched = |script: &Script| script.speaker.watched(&key()).map(|(path, bfd)| (path.to_string(), bfd));
+    let expected = Some((with_bfd.transport.remote.ip().to_string(), BfdConfig::new()));
+    assert_eq!(watched(&script), expected);
+    script.answer_dial();
+    script.establish(peer_open());
+    assert_eq!(watched(&script), expected);
+    lose_bfd(&mut script);
+    assert_eq!(watched(&script), expected);
+    script.speaker.set_peer(script.now, key(), config()).unwrap();
+    assert_eq!(watched(&script), None);
+    script.speaker.set_peer(script.now, key(), with_bfd).unwrap();
+    script.speaker.shutdown(script.now, &Shutdown::Leave(String::new()));
+    assert_eq!(watched(&script), None, "nothing begins any more");
+}
+
+/// Only a peer that keeps our routes is left without a word, and so hears of BFD's end last.
+#[test]
+fn who_keeps_our_routes_is_known_before_we_go() {
+    let restart = Some(GracefulRestart::new(Duration::from_secs(120)));
+    let agrees = Capability::GracefulRestart {
+        restart_state: false,
+        notification: false,
+        restart_time: 60,
+        families: vec![GracefulRestartFamily { afi: Afi::Ipv4, safi: Safi::Unicast, forwarding_preserved: true }],
+    };
+    let (restarting, leaving) = (Shutdown::Restart(String::new()), Shutdown::Leave(String::new()));
+    for (ours, theirs, expected) in [(None, true, false), (restart.clone(), false, false), (restart, true, true)] {
+        let mut script = Script::configured(PeerConfig { graceful_restart: ours, ..config() });
+        script.answer_dial();
+        let mut open = peer_open();
+        open.capabilities.extend(theirs.then(|| agrees.clone()));
+        script.establish(open);
+        let silent = script.speaker.left_silently(&restarting);
+        assert_eq!(silent.contains(&key()), expected, "they agree: {theirs}");
+        assert!(script.speaker.left_silently(&leaving).is_empty());
+        script.speaker.shutdown(script.now, &restarting);
+        script.perform();
+        assert_eq!(script.last_words().is_none(), expected, "what is said is what is done");
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use roadstead_bgp::bfd::{BfdConfig, BfdFailure, Diagnostic};
 use roadstead_bgp::{
     Accepted, Asn, AsnRanges, Connect, ConnectionId, DynamicPeers, DynamicStatus, Endpoints, Event, Excess,
     GracefulRestart, MaxPrefixes, NextHops, OpenError, Output, PeerAsn, PeerConfig, PeerKey, PeerStatus, PrefixRule,
@@ -434,6 +435,43 @@ fn what_cannot_work_is_refused_in_words() {
         let message = peers.check().expect_err(name).to_string();
         assert!(message.contains(expected), "{name}: {message}");
     }
+}
+
+/// RFC 5882 section 2: BFD is for the machine that is there, and a range is none.
+#[test]
+fn a_member_is_watched_as_long_as_its_session_is_up() {
+    let mut hub = Hub::new("10.77.0.0/16");
+    let mut peers = clients("10.77.0.0/16");
+    peers.template.bfd = Some(BfdConfig::new());
+    hub.set("clients", peers.clone());
+    let watched = |hub: &Hub, key: &str| hub.speaker.watched(&key.into()).map(|(path, _)| path.to_string());
+    let (connecting, key) = hub.connect("10.77.0.4");
+    assert_eq!(watched(&hub, &key), None, "nobody is known to be there before its OPEN");
+    hub.speaker.handle_closed(hub.now, connecting, None);
+    hub.establish("10.77.0.5");
+    let lost = hub.establish("10.77.0.6");
+    assert_eq!(watched(&hub, "clients/10.77.0.5").as_deref(), Some("10.77.0.5 from 10.77.255.1"));
+    assert_eq!(watched(&hub, "clients"), None);
+
+    let failure = BfdFailure {
+        diagnostic: Diagnostic::DETECTION_TIME_EXPIRED,
+        remote_diagnostic: Diagnostic::NONE,
+        detection_time: Duration::from_millis(900),
+    };
+    hub.speaker.handle_bfd_down(hub.now, &"clients/10.77.0.6".into(), failure).unwrap();
+    hub.perform();
+    assert_eq!(hub.ended_with(lost), Some((6, 10)));
+    assert_eq!(watched(&hub, "clients/10.77.0.6"), None);
+    assert_eq!(hub.range("clients").last_ends.last().map(|end| &end.error), Some(&SessionError::BfdDown { failure }));
+
+    // Without a restart of the session, in both directions.
+    peers.template.bfd = None;
+    hub.set("clients", peers.clone());
+    assert_eq!(watched(&hub, "clients/10.77.0.5"), None);
+    peers.template.bfd = Some(BfdConfig::new());
+    hub.set("clients", peers);
+    assert!(watched(&hub, "clients/10.77.0.5").is_some());
+    assert!(hub.status("clients/10.77.0.5").unwrap().uptime.is_some());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roadstead_bgp::record::{Entry, Outcome, ReadError, RecordedSpeaker, Recording, RecordingEnd, Replay, Step};
-use roadstead_bgp::{Event, Output, PeerKey, Shutdown};
+use roadstead_bgp::{Event, NextHopRoute, Output, PeerKey, Shutdown};
 
 use crate::script::{self, start_of_time};
 
@@ -21,6 +21,7 @@ fn story(limit: u64) -> Vec<u8> {
         speaker.handle_written(now, connection, count);
     }
     speaker.update_routes(now, &script::key(), vec![script::announce("192.0.2.0/24")]).unwrap();
+    speaker.handle_next_hop_routes(now, &[NextHopRoute { prefix: "10.0.0.0/8".parse().unwrap(), metric: Some(1) }]);
     assert!(speaker.remove_peer(now, &PeerKey::from("nobody")).is_err());
     speaker.shutdown(now + Duration::from_secs(1), &Shutdown::Leave("done".into()));
     while speaker.poll_output().is_some() {}

@@ -1,5 +1,7 @@
 //! A route server and a reflector, and what their clients hear of each other.
 
+mod policy;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use roadstead_bgp::bfd::BfdConfig;
+use roadstead_bgp::bfd::{BfdConfig, Hops};
 use roadstead_bgp::{Accepted, Connect, DynamicPeers, Endpoints, NextHops, PeerConfig, Speaker};
 
-use crate::script::{config, start_of_time};
+use rustbgpd_wire::Message;
+
+use crate::script::{config, encode, peer_open, start_of_time};
 
 fn on(interface: &str, remote: &str) -> PeerConfig {
     let mut config = config();
@@ -68,9 +70,9 @@ fn what_an_unnumbered_session_cannot_be_is_refused_in_words() {
         ("over IPv4", |config| config.transport.remote = "0.0.0.0:179".parse().unwrap(), "0.0.0.0 is nobody's address"),
         ("without a link", |config| config.transport.source_interface = None, ":: is nobody's address"),
         (
-            "with BFD",
-            |config| config.bfd = Some(BfdConfig::default()),
-            "BFD is not possible on the unnumbered session over eth1",
+            "with BFD over several hops",
+            |config| config.bfd = Some(BfdConfig { hops: Hops::Multi { minimum_ttl: 254 }, ..BfdConfig::new() }),
+            "BFD over several hops is not possible on the unnumbered session over eth1",
         ),
     ];
     for (name, spoil, expected) in cases {
@@ -78,6 +80,34 @@ fn what_an_unnumbered_session_cannot_be_is_refused_in_words() {
         spoil(&mut config);
         let message = config.check().expect_err(name).to_string();
         assert!(message.contains(expected), "{name}: {message}");
+    }
+}
+
+/// RFC 5881: BFD runs between the link-local addresses of the session, on its link.
+#[test]
+fn bfd_is_between_the_ends_of_the_session() {
+    let now = start_of_time();
+    let mut speaker = Speaker::new(1);
+    for interface in ["eth1", "eth2"] {
+        let with_bfd = PeerConfig { bfd: Some(BfdConfig::new()), ..on(interface, "[::]:179") };
+        speaker.set_peer(now, interface.into(), with_bfd).unwrap();
+        assert_eq!(speaker.watched(&interface.into()), None, "the router is not known yet");
+    }
+    for (scope, interface) in [(2, "eth1"), (3, "eth2")] {
+        let endpoints = Endpoints {
+            local: format!("[fe80::2%{scope}]:179").parse().unwrap(),
+            remote: format!("[fe80::1%{scope}]:40000").parse().unwrap(),
+            interface: NextHops::default(),
+        };
+        let Accepted::Connection(id, key) = speaker.handle_accepted_on_link(now, interface, endpoints) else {
+            panic!("refused")
+        };
+        speaker.handle_bytes(now, id, &encode(&Message::Open(peer_open())));
+        speaker.handle_bytes(now, id, &encode(&Message::Keepalive));
+        let (path, _) = speaker.watched(&key).expect("the session is up");
+        assert_eq!((path.to_string(), path.scope), (format!("fe80::1 from fe80::2 over {interface}"), scope));
+        speaker.handle_closed(now, id, None);
+        assert_eq!(speaker.watched(&key), None);
     }
 }
 

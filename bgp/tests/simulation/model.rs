@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use roadstead_bgp::{Asn, Community, LargeCommunity, Relay};
+use roadstead_bgp::{Asn, Community, ExtendedCommunity, LargeCommunity, Relay};
 
 /// What can be seen of a learned route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,7 @@ pub(crate) struct Seen {
     pub(crate) local_preference: Option<u32>,
     pub(crate) communities: Vec<Community>,
     pub(crate) large_communities: Vec<LargeCommunity>,
+    pub(crate) extended_communities: Vec<ExtendedCommunity>,
 }
 
 /// A path on its way.

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use roadstead_bgp::{
-    Asn, Community, Connect, Family, GracefulRestart, LargeCommunity, NextHops, PeerAsn, PeerConfig, PrefixRule,
-    RouteAttributes, RouteChange, Shutdown,
+    Asn, Community, Connect, ExtendedCommunity, Family, GracefulRestart, LargeCommunity, NextHops, PeerAsn, PeerConfig,
+    PrefixRule, RouteAttributes, RouteChange, Shutdown,
 };
 
 use crate::model::{self, Direction, Path, Seen};
@@ -202,6 +202,7 @@ impl Story {
                         local_preference: path.local_preference,
                         communities: path.communities,
                         large_communities: path.large_communities,
+                        extended_communities: path.extended_communities,
                     });
                 }
             }
@@ -251,6 +252,7 @@ impl Story {
                 local_preference: internal.then(|| attributes.local_preference.unwrap_or(100)),
                 communities: attributes.communities.clone(),
                 large_communities: attributes.large_communities.clone(),
+                extended_communities: attributes.extended_communities.clone(),
             };
             let path = |(prefix, attributes): (&IpNet, &Arc<RouteAttributes>)| {
                 (*prefix, Path { seen: told(prefix, attributes), originator: None, clusters: Vec::new() })
@@ -442,6 +444,10 @@ fn any_attributes(random: &mut Random) -> RouteAttributes {
                 vec![LargeCommunity { global: 64500, local1: 1, local2: random.below(2) as u32 }]
         }
         2 => attributes.prepend = random.below(4) as u8,
+        4 => {
+            attributes.extended_communities =
+                vec![ExtendedCommunity::Short([0, 2, 0xfb, 0xf4, 0, 0, 0, random.below(2) as u8])]
+        }
         3 => attributes.local_preference = Some(100 + random.below(3) as u32),
         _ => {}
     }

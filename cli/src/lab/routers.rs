@@ -179,6 +179,7 @@ fn mirror(node: &PeerConfig, router: SocketAddrV4) -> PeerConfig {
         source: None,
         source_interface: None,
         password: node.transport.password.clone(),
+        signature: node.transport.signature,
         ttl: Ttl::Default,
     };
     config

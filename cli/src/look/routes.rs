@@ -80,10 +80,11 @@ pub(super) fn table(routes: &[RouteView]) -> String {
             (_, true) => "stale",
             ("Best", _) => "*",
             ("Outdated", _) => "outdated",
+            ("Unreachable", _) => "unreachable",
             _ => "",
         };
         let number = |number: Option<u32>| or_dash(number.map(|number| number.to_string()).unwrap_or_default());
-        let communities = [route.communities.as_slice(), route.large_communities.as_slice()].concat();
+        let communities = [&route.communities[..], &route.large_communities, &route.extended_communities].concat();
         table.row(vec![
             mark.to_owned(),
             route.prefix.clone(),

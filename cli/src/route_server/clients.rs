@@ -10,8 +10,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use roadstead_api::checked::{self, RouteServer, RouteServerClient, TransportMode};
 use roadstead_bgp::{
     AddPath, Asn, AsnRanges, Connect, DynamicPeers, Family, ImportPolicy, MaxPrefixes, Password, PeerAsn, PeerConfig,
-    PeerKey, PrefixRule, Relay, Ttl,
+    PeerKey, PrefixRule, Relay, RelayedNextHop, Role, Ttl,
 };
+use roadstead_speaker::session;
 
 /// Where a client is dialled.
 const BGP_PORT: u16 = 179;
@@ -68,6 +69,10 @@ fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> 
         Some(cluster) => Relay::ReflectorClient { cluster },
         None => Relay::RouteServerClient,
     };
+    if entry.next_hop_self {
+        config.relayed_next_hop = RelayedNextHop::Own;
+    }
+    config.role = entry.announce_role.then_some(Role::RouteServer);
     config.import = everything(entry.max_prefixes);
     config.add_path = AddPath { send: entry.max_paths, ..AddPath::default() };
     config.families = entry.families.iter().copied().map(family).collect();
@@ -80,6 +85,8 @@ fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> 
         checked::Ttl::Multihop(ttl) => Ttl::Multihop(ttl),
         checked::Ttl::Security { hops } => Ttl::Security { hops },
     };
+    config.transport.signature = session::signature(entry.authentication);
+    config.bfd = entry.bfd.map(session::bfd);
     config.connect = match entry.mode {
         TransportMode::Dial => Connect::Dial,
         TransportMode::Both => Connect::Both,
@@ -124,6 +131,7 @@ fn password(path: &Path) -> Result<Password, Refusal> {
 mod tests {
     use super::*;
     use roadstead_api::kinds;
+    use roadstead_bgp::bfd::{BfdConfig, Hops};
 
     fn server(spec: &str) -> RouteServer {
         let raw = kinds::RouteServer::new("default", serde_json::from_str(spec).unwrap());
@@ -172,6 +180,31 @@ mod tests {
         };
         assert_eq!(range.template.relay, Relay::ReflectorClient { cluster: "10.0.0.9".parse().unwrap() });
         assert!(range.template.is_internal());
+        assert_eq!((range.template.relayed_next_hop, range.template.role), (RelayedNextHop::Unchanged, None));
+    }
+
+    #[test]
+    fn what_a_client_is_told_can_be_changed() {
+        let Client::Range(range) = entry(r#","announceRole":true"#).unwrap() else { panic!("not a range") };
+        assert_eq!(range.template.role, Some(Role::RouteServer));
+        let reflector = server(
+            r#"{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],"reflector":true,
+                "clients":[{"name":"a","prefix":"10.77.0.0/16","nextHopSelf":true}]}"#,
+        );
+        let Ok(Client::Range(range)) = of(&reflector, Path::new("")).remove(&"a".into()).unwrap() else {
+            panic!("not a range")
+        };
+        assert_eq!(range.template.relayed_next_hop, RelayedNextHop::Own);
+    }
+
+    #[test]
+    fn bfd_is_for_each_session() {
+        let Client::Range(range) = entry(r#","bfd":{"detectMultiplier":5}"#).unwrap() else { panic!("not a range") };
+        assert_eq!(range.template.bfd, Some(BfdConfig { multiplier: 5, ..BfdConfig::new() }));
+        let Client::Range(range) = entry(r#","ebgpMultihop":{"ttl":4},"bfd":{}"#).unwrap() else {
+            panic!("not a range")
+        };
+        assert_eq!(range.template.bfd.map(|bfd| bfd.hops), Some(Hops::Multi { minimum_ttl: 1 }));
     }
 
     #[test]

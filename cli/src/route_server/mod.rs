@@ -183,7 +183,13 @@ impl Server {
         for (key, client) in wanted {
             match client {
                 Ok(client) if self.clients.get(&key) == Some(&client) => {}
-                Ok(client) => self.set(key, client).await?,
+                Ok(client) => {
+                    if let Err(refusal) = self.set(key.clone(), client).await? {
+                        // As with anything else that refuses one: what an entry was before is not what is asked for now.
+                        self.remove(&key).await?;
+                        refused.insert(key, refusal);
+                    }
+                }
                 Err(refusal) => {
                     self.remove(&key).await?;
                     refused.insert(key, refusal.to_string());
@@ -199,7 +205,8 @@ impl Server {
         Ok(())
     }
 
-    async fn set(&mut self, key: PeerKey, client: Client) -> Result<(), driver::Stopped> {
+    /// Within: why the engine does not take it.
+    async fn set(&mut self, key: PeerKey, client: Client) -> Result<Result<(), String>, driver::Stopped> {
         // A client that was a range and is one machine now, or the other way round, is another client to the engine.
         let before = self.clients.get(&key);
         if before.is_some_and(|before| std::mem::discriminant(before) != std::mem::discriminant(&client)) {
@@ -215,9 +222,9 @@ impl Server {
                 self.clients.insert(key, client);
             }
             Err(SetPeerError::Stopped(stopped)) => return Err(stopped),
-            Err(error) => tracing::error!(client = %key, %error, "client refused"),
+            Err(error) => return Ok(Err(error.to_string())),
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     async fn remove(&mut self, key: &PeerKey) -> Result<(), driver::Stopped> {

@@ -20,6 +20,10 @@ use crate::wait::wait_until;
 
 /// Until everything that starts at the same time has settled, on two cores that also do other things.
 const SETTLED: Duration = Duration::from_secs(90);
+/// Until both sides have dialled: GoBGP's shortest pause between two attempts is five seconds.
+const COLLISION: Duration = Duration::from_secs(12);
+/// How often connections are counted in the time of [`LOOK`].
+const LOOKS: u32 = 10;
 /// For a look at what should have settled long ago.
 const LOOK: Duration = Duration::from_secs(3);
 /// Until a change of one thing shows.
@@ -49,6 +53,7 @@ pub enum Transport {
 pub enum Dialler {
     We,
     They,
+    /// Both, and at once: no data passes before [`Stage::collide`], so that each has its connection by then.
     Both,
 }
 
@@ -99,6 +104,10 @@ impl<'a> Stage<'a> {
             fabric.machine(scene, label, &addresses.iter().map(String::as_str).collect::<Vec<_>>())
         };
         let node = machine("node", OUR_HOST)?;
+        for (index, link) in links.iter().enumerate().filter(|(_, link)| link.dialler == Dialler::Both) {
+            ensure!(link.transport == Transport::V4, "{}: the data of IPv4 alone is held", link.name);
+            hold_data(scene, &node, index)?;
+        }
         let manifests = Manifests::with(scene, "manifests", &[("node.yaml", NODE)])?;
         manifests.write("services.yaml", &services(attributes))?;
         for (daemon, link) in pairs(links) {
@@ -119,7 +128,7 @@ impl<'a> Stage<'a> {
                 daemon,
                 match daemon {
                     Daemon::Frr => Box::new(Frr::start_with_kernel(scene, &machine, &config)?),
-                    Daemon::Bird => Box::new(Bird::start(scene, &machine, &config)?),
+                    Daemon::Bird => Box::new(Bird::start_with_kernel(scene, &machine, &config)?),
                     Daemon::Gobgp => Box::new(Gobgp::start(scene, &machine, &config)?),
                     Daemon::Openbgpd => Box::new(Openbgpd::start(scene, &machine, &config)?),
                     Daemon::Exabgp => Box::new(Exabgp::start(scene, &machine, &config)?),
@@ -138,8 +147,7 @@ impl<'a> Stage<'a> {
 
     /// Our address on a link, by which the daemons know the session.
     pub fn our_address(&self, link: &str) -> Result<IpAddr> {
-        let index = self.links.iter().position(|other| other.name == link);
-        let index = index.with_context(|| format!("no link {link}"))?;
+        let index = self.index(link)?;
         Ok(address(index, self.links[index].transport, OUR_HOST))
     }
 
@@ -160,9 +168,58 @@ impl<'a> Stage<'a> {
         Ok(Report(session.with_context(|| format!("the NodeReport has no session {name}"))?.clone()))
     }
 
+    /// How many routes of a daemon are kept for its restart, as `roadstead status` has it.
+    pub fn stale(&self, daemon: Daemon, link: &str) -> Result<u64> {
+        let name = peer_name(daemon, link);
+        let status = product::look_json(self.scene, NODE_NAME, &["status"])?;
+        let sessions = status
+            .pointer("/sessions")
+            .and_then(Value::as_array)
+            .with_context(|| format!("no sessions in {status}"))?;
+        let session = sessions.iter().find(|session| session.get("peer").and_then(Value::as_str) == Some(&name));
+        let session = session.with_context(|| format!("no session {name} in {status}"))?;
+        session.get("prefixesStale").and_then(Value::as_u64).with_context(|| format!("no prefixesStale in {session}"))
+    }
+
     /// What is left of the time in which everything settles: who is asked last does not wait once more for what has failed.
     pub fn settling(&self) -> Duration {
         SETTLED.saturating_sub(self.started.elapsed()).max(LOOK)
+    }
+
+    /// Lets data pass on the links where both dial. Gives, for each daemon, how many connections there were by then.
+    pub fn collide(&self, link: &str) -> Result<BTreeMap<Daemon, usize>> {
+        let index = self.index(link)?;
+        let count = |daemon: Daemon| self.connections(daemon, link);
+        // Whoever takes no second connection while its own is being opened has one, and is not waited for forever.
+        let all_have_two = || {
+            for daemon in DAEMONS {
+                ensure!(count(daemon)? >= 2, "{} has one connection", daemon.name());
+            }
+            Ok(())
+        };
+        let _ = wait_until("two connections with each daemon", COLLISION, all_have_two);
+        // One that is taken by the kernel and then refused by the daemon is there for a moment.
+        let mut seen = BTreeMap::new();
+        for _ in 0..LOOKS {
+            for daemon in DAEMONS {
+                let count = count(daemon)?;
+                seen.entry(daemon).and_modify(|least: &mut usize| *least = count.min(*least)).or_insert(count);
+            }
+            std::thread::sleep(LOOK / LOOKS);
+        }
+        self.node.run("nft", &format!("delete table inet held{index}"))?;
+        Ok(seen)
+    }
+
+    /// How many TCP connections with a daemon are open on a link, as our kernel has it.
+    pub fn connections(&self, daemon: Daemon, link: &str) -> Result<usize> {
+        let index = self.index(link)?;
+        let theirs = address(index, self.links[index].transport, daemon.number());
+        Ok(self.node.run("ss", &format!("-Htn state established dst {theirs}"))?.lines().count())
+    }
+
+    fn index(&self, link: &str) -> Result<usize> {
+        self.links.iter().position(|other| other.name == link).with_context(|| format!("no link {link}"))
     }
 
     /// How often the session came up since our speaker was started.
@@ -217,6 +274,20 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// Drops every TCP segment with data on an IPv4 link: Linux pushes the last one of each write.
+fn hold_data(scene: &Scene, node: &Namespace, link: usize) -> Result<()> {
+    let network = format!("10.99.{link}.0/24");
+    let chain = |hook: &str, end: &str| {
+        format!(
+            "chain {hook} {{ type filter hook {hook} priority 0; ip {end} {network} tcp flags & psh == psh drop; }}"
+        )
+    };
+    let rules = format!("table inet held{link} {{\n{}\n{}\n}}\n", chain("input", "saddr"), chain("output", "daddr"));
+    let file = scene.directory().join(format!("held{link}.nft"));
+    fs::write(&file, rules).with_context(|| format!("cannot write {}", file.display()))?;
+    node.run("nft", &format!("-f {}", file.display())).map(drop)
+}
+
 /// One session of the NodeReport.
 #[derive(Debug)]
 pub struct Report(Value);
@@ -239,6 +310,11 @@ impl Report {
         let said = self.last_error();
         ensure!(words.iter().all(|word| said.contains(word)), "the NodeReport's last error is {said:?}, not {words:?}");
         Ok(())
+    }
+
+    /// The state of the BFD session beside it; nothing where there is none.
+    pub fn bfd(&self) -> &str {
+        self.0.pointer("/bfd/state").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Prefixes accepted from the daemon.

@@ -28,10 +28,20 @@ pub struct Bird {
 impl Bird {
     /// Starts BIRD on a machine.
     pub fn start(scene: &Scene, machine: &Namespace, config: &RouterConfig) -> Result<Self> {
+        Self::start_with(scene, machine, config, "")
+    }
+
+    /// The same, and what it learns goes to the kernel and outlives it there.
+    pub fn start_with_kernel(scene: &Scene, machine: &Namespace, config: &RouterConfig) -> Result<Self> {
+        Self::start_with(scene, machine, config, KERNEL)
+    }
+
+    fn start_with(scene: &Scene, machine: &Namespace, config: &RouterConfig, kernel: &str) -> Result<Self> {
         let directory = scene.subdirectory("bird")?;
         let file = directory.join("bird.conf");
-        fs::write(&file, configuration(config)?).with_context(|| format!("cannot write {}", file.display()))?;
-        let process = run(scene, machine, &directory)?;
+        fs::write(&file, configuration(config)? + kernel)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let process = run(scene, machine, &directory, None)?;
         let neighbors = config.neighbors.iter().map(|neighbor| neighbor.address).collect();
         Ok(Self { machine: machine.clone(), directory, neighbors, process, earlier_log: String::new() })
     }
@@ -63,10 +73,18 @@ impl Bird {
     }
 }
 
-fn run(scene: &Scene, machine: &Namespace, directory: &std::path::Path) -> Result<Process> {
+/// During a recovery it leaves alone what it finds there.
+const KERNEL: &str = "
+graceful restart wait 60;
+protocol kernel { persist on; graceful restart on; ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel { persist on; graceful restart on; ipv6 { import none; export where source = RTS_BGP; }; }
+";
+
+/// With `-R` it takes itself for restarted, and recovers gracefully.
+fn run(scene: &Scene, machine: &Namespace, directory: &std::path::Path, recovery: Option<&str>) -> Result<Process> {
     let mut command: Command = machine.command("bird");
     command.arg("-f").arg("-c").arg(directory.join("bird.conf")).arg("-s").arg(directory.join("ctl"));
-    command.arg("-P").arg(directory.join("pid"));
+    command.args(recovery).arg("-P").arg(directory.join("pid"));
     let mut process = Process::start(scene, "bird", &command)?;
     process.wait_for_log("Started", Duration::from_secs(20))?;
     Ok(process)
@@ -117,7 +135,7 @@ impl Router for Bird {
 
     fn start_again(&mut self, scene: &Scene) -> Result<()> {
         self.earlier_log = self.log();
-        self.process = run(scene, &self.machine, &self.directory)?;
+        self.process = run(scene, &self.machine, &self.directory, Some("-R"))?;
         Ok(())
     }
 }
@@ -144,6 +162,7 @@ fn paths(answer: &str, neighbors: &[IpAddr]) -> Result<Vec<Path>> {
             "BGP.local_pref" => path.local_preference = value.parse().ok(),
             "BGP.otc" => path.otc = value.parse().ok(),
             "BGP.community" => path.communities = tuples(value),
+            "BGP.ext_community" => path.extended_communities = tuples(value),
             "BGP.large_community" => path.large_communities = tuples(value),
             _ => {}
         }
@@ -232,13 +251,15 @@ mod tests {
 
     #[test]
     fn paths_as_bird_prints_them() {
-        let answer = "BIRD 2.0.12 ready.\nTable master4:\n203.0.113.10/32      unicast [peer0 00:00:01] * (100) [AS64500i]\n\tvia 10.99.0.11 on eth0\n\tType: BGP univ\n\tBGP.origin: IGP\n\tBGP.as_path: 64500\n\tBGP.next_hop: 10.99.0.11\n\tBGP.med: 7\n\tBGP.community: (64500,100) (65535,65281)\n\tBGP.large_community: (64500, 1, 7)\n";
+        let answer = "BIRD 2.0.12 ready.\nTable master4:\n203.0.113.10/32      unicast [peer0 00:00:01] * (100) [AS64500i]\n\tvia 10.99.0.11 on eth0\n\tType: BGP univ\n\tBGP.origin: IGP\n\tBGP.as_path: 64500\n\tBGP.next_hop: 10.99.0.11\n\tBGP.med: 7\n\tBGP.community: (64500,100) (65535,65281)\n\tBGP.large_community: (64500, 1, 7)\n\tBGP.ext_community: (rt, 64500, 1) (unknown 0x4, 64500, 1290693416)\n";
         let node = "10.99.0.11".parse().unwrap();
         let path = paths(answer, &[node]).unwrap().remove(0);
         assert_eq!((path.from, path.next_hop.to_string().as_str()), (node, "10.99.0.11"));
         assert_eq!((path.as_path.as_str(), path.med), ("64500", Some(7)));
         assert_eq!(path.communities, BTreeSet::from(["64500:100".to_owned(), "no-export".to_owned()]));
         assert_eq!(path.large_communities, BTreeSet::from(["64500:1:7".to_owned()]));
+        let extended = ["rt:64500:1", "unknown 0x4:64500:1290693416"].map(str::to_owned);
+        assert_eq!(path.extended_communities, BTreeSet::from(extended));
         assert_eq!(paths("BIRD 2.0.12 ready.\n", &[node]).unwrap(), []);
     }
 }

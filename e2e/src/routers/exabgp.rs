@@ -180,6 +180,7 @@ fn path(from: IpAddr, next_hop: &str, attributes: &Value) -> Result<Path> {
         otc: None,
         communities: list("community").iter().map(community).collect(),
         large_communities: list("large-community").iter().map(|value| joined(value, ":")).collect(),
+        extended_communities: std::collections::BTreeSet::new(),
     })
 }
 
@@ -213,7 +214,10 @@ fn session(text: &mut String, config: &RouterConfig, neighbor: &Neighbor) -> Res
     if let GracefulRestart::Restarting(seconds) = neighbor.graceful_restart {
         write!(text, " graceful-restart {seconds};")?;
     }
-    writeln!(text, " }}")?;
+    writeln!(text, " {} }}", if neighbor.extended_next_hop { "nexthop enable;" } else { "" })?;
+    if neighbor.extended_next_hop {
+        writeln!(text, "  nexthop {{ ipv4 unicast ipv6; }}")?;
+    }
     writeln!(text, "  api {{ processes [ ear ]; neighbor-changes;")?;
     writeln!(text, "    receive {{ parsed; update; notification; open; }} }}")?;
     // A next hop of the other family has to be said.

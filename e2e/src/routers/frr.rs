@@ -256,6 +256,12 @@ fn path(path: &Value) -> Result<Path> {
         otc: number("otc"),
         communities: list("community"),
         large_communities: list("largeCommunity"),
+        // Behind a bandwidth stands a remark of two words, in parentheses.
+        extended_communities: {
+            let text = path.pointer("/extendedCommunity/string").and_then(Value::as_str).unwrap_or_default();
+            let remark = |word: &&str| word.starts_with('(') || word.ends_with(')');
+            text.split_whitespace().filter(|word| !remark(word)).map(str::to_owned).collect()
+        },
     })
 }
 

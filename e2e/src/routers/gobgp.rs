@@ -168,6 +168,7 @@ fn path(path: &Value) -> Result<Path> {
         otc: None,
         communities: list(COMMUNITIES, "communities").iter().filter_map(Value::as_u64).map(community).collect(),
         large_communities: list(LARGE_COMMUNITIES, "value").iter().filter_map(large_community).collect(),
+        extended_communities: std::collections::BTreeSet::new(),
     })
 }
 

@@ -96,6 +96,11 @@ impl Router for Openbgpd {
         bgpctl(&self.machine, &self.directory, &format!("neighbor {neighbor} down"), Some(text)).map(drop)
     }
 
+    fn hurry(&self, neighbor: IpAddr) -> Result<()> {
+        // Half a minute after the first error, twice as long after each more, and two minutes after a connection was refused.
+        bgpctl(&self.machine, &self.directory, &format!("neighbor {neighbor} clear"), None).map(drop)
+    }
+
     fn log(&self) -> String {
         format!("{}{}", self.earlier_log, self.process.log())
     }
@@ -132,6 +137,7 @@ fn path(path: &Value) -> Result<Path> {
         otc: path.pointer("/otc").and_then(Value::as_str).and_then(|otc| otc.parse().ok()),
         communities: list("communities"),
         large_communities: list("large_communities"),
+        extended_communities: std::collections::BTreeSet::new(),
     })
 }
 

@@ -114,25 +114,25 @@ impl ServiceEndpoints {
         self.0.is_empty()
     }
 
-    /// Where endpoints count, for the addresses of each family.
+    /// How many endpoints count and where, for the addresses of each family.
     pub(super) fn summary(&self) -> Summary {
         Summary { ipv4: self.presence(SliceFamily::Ipv4), ipv6: self.presence(SliceFamily::Ipv6) }
     }
 
     fn presence(&self, family: SliceFamily) -> Presence {
         let has_own = self.0.values().any(|slice| slice.family == Some(family));
-        let any = |count: fn(&SliceEndpoints) -> u32| {
-            self.0.values().any(|slice| (!has_own || slice.family == Some(family)) && count(slice) > 0)
+        let sum = |count: fn(&SliceEndpoints) -> u32| {
+            let counting = self.0.values().filter(|slice| !has_own || slice.family == Some(family));
+            counting.map(count).fold(0, u32::saturating_add)
         };
-        if any(|slice| slice.ready_anywhere) {
-            Presence { anywhere: true, here: any(|slice| slice.ready_here) }
-        } else {
-            Presence { anywhere: any(|slice| slice.draining_anywhere), here: any(|slice| slice.draining_here) }
+        match sum(|slice| slice.ready_anywhere) {
+            0 => Presence { anywhere: sum(|slice| slice.draining_anywhere), here: sum(|slice| slice.draining_here) },
+            anywhere => Presence { anywhere, here: sum(|slice| slice.ready_here) },
         }
     }
 }
 
-/// Where a Service has endpoints that count, for the addresses of each family.
+/// How many endpoints of a Service count and where, for the addresses of each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
     ipv4: Presence,
@@ -148,15 +148,16 @@ impl Summary {
     }
 }
 
-/// Where endpoints count.
+/// How many endpoints count, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Presence {
-    pub(super) anywhere: bool,
-    pub(super) here: bool,
+    pub(super) anywhere: u32,
+    pub(super) here: u32,
 }
 
 impl Presence {
-    pub(super) fn may_announce(self, policy: TrafficPolicy) -> bool {
+    /// How many endpoints packets go to that come to this node. The node may announce if there is one.
+    pub(super) const fn reached(self, policy: TrafficPolicy) -> u32 {
         match policy {
             TrafficPolicy::Cluster => self.anywhere,
             TrafficPolicy::Local => self.here,

@@ -14,7 +14,13 @@
 //!
 //! An address is announced only under a claim of that very Service (by UID): what somebody else wrote into a status is theirs.
 //! Several advertisements of one prefix to one peer are one route: communities are united, the highest local preference, the lowest
-//! MED and the fewest prepends count.
+//! MED, the fewest prepends and the most bandwidth count.
+//!
+//! Where an advertisement asks for link bandwidth per endpoint, each address brings the number of endpoints that packets to it go
+//! to from this node, and a prefix has the sum of its addresses. A Service whose endpoints change brings another number, and that
+//! costs its own prefixes as everything else. Of Services that share an address each brings its own endpoints: they have different
+//! ports, and so different packets. Under policy Cluster every node sends to all endpoints, so all nodes say the same and get equal
+//! shares, as the packets are spread over all endpoints by whichever node they come to.
 //!
 //! Pure: no clock, no socket, no Kubernetes.
 
@@ -30,7 +36,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use roadstead_api::checked::{Advertisement, Labels, ServiceKey, TrafficPolicy};
+use roadstead_api::checked::{Advertisement, Bandwidth, Labels, ServiceKey, TrafficPolicy};
 use roadstead_bgp::{PeerKey, RouteAttributes, RouteChange};
 
 pub use endpoints::{EndpointState, SliceEndpoints, SliceFamily};
@@ -88,16 +94,32 @@ pub struct ClaimView {
 struct Announcing {
     advertisement: Advertisement,
     attributes: Route,
-    /// How many addresses want each prefix.
-    prefixes: BTreeMap<IpNet, u32>,
+    prefixes: BTreeMap<IpNet, Wanted>,
+}
+
+/// Why a prefix is announced.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Wanted {
+    /// So many addresses want it.
+    addresses: u32,
+    /// So many endpoints are behind them; zero unless the advertisement asks for bandwidth per endpoint.
+    endpoints: u32,
+}
+
+/// What one address of a Service adds to an advertisement.
+#[derive(Clone, PartialEq, Eq)]
+struct Contribution {
+    advertisement: String,
+    prefix: IpNet,
+    endpoints: u32,
 }
 
 #[derive(Default)]
 struct ServiceState {
     view: Option<ServiceView>,
     endpoints: ServiceEndpoints,
-    /// What it contributes at present: the advertisement and the prefix, once for each address.
-    contributes: Vec<(String, IpNet)>,
+    /// What it contributes at present, once for each address.
+    contributes: Vec<Contribution>,
 }
 
 impl Intent {
@@ -163,7 +185,7 @@ impl Intent {
         let Some(advertisement) = advertisement else {
             self.advertisements.remove(name);
             for state in self.services.values_mut() {
-                state.contributes.retain(|(by, _)| by != name);
+                state.contributes.retain(|contribution| contribution.advertisement != name);
             }
             return;
         };
@@ -248,9 +270,9 @@ impl Intent {
     /// What a peer is to be told of a prefix: what all advertisements that select it say together.
     fn route(&self, peer: &PeerKey, prefix: &IpNet) -> Option<Arc<RouteAttributes>> {
         let labels = self.peers.get(peer)?;
-        let told_by =
-            |a: &&Announcing| a.prefixes.contains_key(prefix) && a.advertisement.selects_peer(peer.as_str(), labels);
-        let routes = self.advertisements.values().filter(told_by).map(|a| &a.attributes);
+        let selecting = |a: &&Announcing| a.advertisement.selects_peer(peer.as_str(), labels);
+        let routes = self.advertisements.values().filter(selecting);
+        let routes = routes.filter_map(|a| Some(a.attributes.with_endpoints(a.prefixes.get(prefix)?.endpoints)));
         Route::merge(routes).map(Route::into_attributes)
     }
 
@@ -266,15 +288,18 @@ impl Intent {
         }
     }
 
-    fn wanted(&self, state: &ServiceState) -> Vec<(String, IpNet)> {
+    fn wanted(&self, state: &ServiceState) -> Vec<Contribution> {
         let (Some(view), Some(node)) = (&state.view, &self.node) else { return Vec::new() };
         if !node.may_announce {
             return Vec::new();
         }
         let endpoints = state.endpoints.summary();
         let mut wanted = Vec::new();
-        for address in view.addresses.iter().filter(|address| endpoints.of(**address).may_announce(view.traffic_policy))
-        {
+        for address in &view.addresses {
+            let endpoints = endpoints.of(*address).reached(view.traffic_policy);
+            if endpoints == 0 {
+                continue;
+            }
             let Some(claim) = self.claims.get(address).filter(|claim| claim.owners.contains(&view.uid)) else {
                 continue;
             };
@@ -284,36 +309,43 @@ impl Intent {
                 if advertisement.selects_node(&node.labels)
                     && advertisement.selects(&claim.pool, pool_labels, &view.labels)
                 {
-                    wanted.push((name.clone(), advertisement.prefix_of(*address)));
+                    wanted.push(Contribution {
+                        advertisement: name.clone(),
+                        prefix: advertisement.prefix_of(*address),
+                        endpoints: if counts_endpoints(advertisement) { endpoints } else { 0 },
+                    });
                 }
             }
         }
         wanted
     }
 
-    /// Replaces what a Service contributes. New contributions are counted before old ones are dropped, so that a prefix that stays
-    /// never counts zero in between.
-    fn contribute(&mut self, key: &ServiceKey, wanted: Vec<(String, IpNet)>) {
+    /// Replaces what a Service contributes. What is looked at again is what has changed once all is counted, so a prefix that stays
+    /// is not withdrawn in between.
+    fn contribute(&mut self, key: &ServiceKey, wanted: Vec<Contribution>) {
         let Some(state) = self.services.get_mut(key) else { return };
         if state.contributes == wanted {
             return;
         }
-        let before = std::mem::replace(&mut state.contributes, wanted.clone());
-        for (name, prefix) in wanted {
-            let Some(announcing) = self.advertisements.get_mut(&name) else { continue };
+        let dropped = std::mem::replace(&mut state.contributes, wanted.clone());
+        let mut before: BTreeMap<(String, IpNet), Wanted> = BTreeMap::new();
+        let signed = wanted.into_iter().map(|added| (added, true)).chain(dropped.into_iter().map(|gone| (gone, false)));
+        for (Contribution { advertisement, prefix, endpoints }, added) in signed {
+            let Some(announcing) = self.advertisements.get_mut(&advertisement) else { continue };
             let count = announcing.prefixes.entry(prefix).or_default();
-            *count += 1;
-            if *count == 1 {
-                self.touch(&name, prefix);
-            }
+            before.entry((advertisement, prefix)).or_insert(*count);
+            // What is taken away was added before, and sums of endpoints do not reach four thousand million.
+            let change = if added { u32::saturating_add } else { u32::saturating_sub };
+            *count = Wanted { addresses: change(count.addresses, 1), endpoints: change(count.endpoints, endpoints) };
         }
-        for (name, prefix) in before {
-            let Some(announcing) = self.advertisements.get_mut(&name) else { continue };
-            let Some(count) = announcing.prefixes.get_mut(&prefix) else { continue };
-            *count -= 1;
-            if *count == 0 {
+        for ((advertisement, prefix), before) in before {
+            let Some(announcing) = self.advertisements.get_mut(&advertisement) else { continue };
+            let now = announcing.prefixes.get(&prefix).copied().unwrap_or_default();
+            if now.addresses == 0 {
                 announcing.prefixes.remove(&prefix);
-                self.touch(&name, prefix);
+            }
+            if (now.addresses == 0) != (before.addresses == 0) || now.endpoints != before.endpoints {
+                self.touch(&advertisement, prefix);
             }
         }
     }
@@ -347,6 +379,10 @@ impl Intent {
             self.advertisements.values().filter(selecting).flat_map(|a| a.prefixes.keys().copied()).collect();
         self.dirty_prefixes.entry(peer.clone()).or_default().extend(prefixes);
     }
+}
+
+fn counts_endpoints(advertisement: &Advertisement) -> bool {
+    advertisement.settings.link_bandwidth.is_some_and(|link| link.bandwidth == Bandwidth::PerEndpoint)
 }
 
 impl ServiceState {

@@ -1,10 +1,9 @@
 //! Why a Service that has an address is not announced from this node.
 
-use ipnet::IpNet;
 use roadstead_api::checked::{Labels, ServiceKey, TrafficPolicy};
 use roadstead_bgp::PeerKey;
 
-use super::{ClaimView, Intent};
+use super::{ClaimView, Contribution, Intent};
 
 /// The first thing that stands in the way, in the order in which an operator would look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -38,8 +37,8 @@ impl Intent {
     pub fn silence(&self, key: &ServiceKey) -> Option<Silence> {
         let state = self.services.get(key)?;
         let view = state.view.as_ref().filter(|view| !view.addresses.is_empty())?;
-        let told = |(name, prefix): &(String, IpNet)| {
-            self.advertisements.get(name).is_some_and(|announcing| {
+        let told = |Contribution { advertisement, prefix, .. }: &Contribution| {
+            self.advertisements.get(advertisement).is_some_and(|announcing| {
                 let selects =
                     |(peer, labels): (&PeerKey, &Labels)| announcing.advertisement.selects_peer(peer.as_str(), labels);
                 announcing.prefixes.contains_key(prefix) && self.peers.iter().any(selects)
@@ -49,8 +48,8 @@ impl Intent {
             return None;
         }
         let endpoints = state.endpoints.summary();
-        let anywhere = view.addresses.iter().any(|address| endpoints.of(*address).anywhere);
-        let here = view.addresses.iter().any(|address| endpoints.of(*address).here);
+        let anywhere = view.addresses.iter().any(|address| endpoints.of(*address).anywhere > 0);
+        let here = view.addresses.iter().any(|address| endpoints.of(*address).here > 0);
         let claimed = |claim: &ClaimView| claim.owners.contains(&view.uid);
         Some(if self.peers.is_empty() {
             Silence::NoPeer

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roadstead_api::checked::{Advertisement, Labels, ServiceKey, TrafficPolicy};
 use roadstead_api::kinds;
-use roadstead_bgp::{PeerKey, RouteChange};
+use roadstead_bgp::{PeerKey, RouteChange, Transitivity};
 
 use super::*;
 
@@ -83,7 +83,13 @@ impl Story {
                 count += 1;
                 match change {
                     RouteChange::Announce(prefix, attributes) => {
-                        let communities: Vec<String> = attributes.communities.iter().map(ToString::to_string).collect();
+                        let communities = attributes.communities.iter().map(ToString::to_string);
+                        let extended = attributes.extended_communities.iter().map(ToString::to_string);
+                        let bandwidth = attributes.link_bandwidth.iter().map(|link| {
+                            let form = if link.transitivity == Transitivity::Transitive { "" } else { " here" };
+                            format!("{}M{form}", link.bits_per_second / 1_000_000)
+                        });
+                        let communities: Vec<String> = communities.chain(extended).chain(bandwidth).collect();
                         self.told.insert((peer.to_string(), prefix.to_string()), communities.join(" "));
                     }
                     RouteChange::Withdraw(prefix) => {
@@ -202,6 +208,43 @@ fn a_prefix_stays_while_anybody_wants_it() {
 }
 
 #[test]
+fn an_aggregate_follows_what_is_in_it_and_its_length() {
+    let mut story = Story::new();
+    let advertise = |story: &mut Story, ipv4: u8, ipv6: u8| {
+        let lengths = format!(r#"{{"from":[{{"loadBalancers":{{}}}}],"aggregate":{{"ipv4":{ipv4},"ipv6":{ipv6}}}}}"#);
+        story.advertise("all", &lengths);
+    };
+    advertise(&mut story, 24, 64);
+    for (name, address) in [("a", "203.0.113.0"), ("b", "203.0.113.255"), ("c", "203.0.114.0"), ("d", "2001:db8::ffff")]
+    {
+        story.service(name, Local, &[address]);
+        story.claim(address, &[name]);
+    }
+    story.expect("nothing contributes", &[]);
+    story.slice("b", "s", &[("here", Ready)]);
+    story.expect("the first address", &[("203.0.113.0/24", "")]);
+    story.slice("a", "s", &[("here", Ready)]);
+    story.slice("c", "s", &[("here", Ready)]);
+    story.slice_of("d", "s", Some("IPv6"), &[("here", Ready)]);
+    let all = [("2001:db8::/64", ""), ("203.0.113.0/24", ""), ("203.0.114.0/24", "")];
+    story.expect("one beyond its end, and another family", &all);
+    story.slice("b", "s", &[]);
+    story.expect("what brought it goes, and another is in it", &all);
+    story.intent.set_claim("203.0.113.0".parse().unwrap(), None);
+    story.expect("the last of it goes", &[("2001:db8::/64", ""), ("203.0.114.0/24", "")]);
+    // One change, so that the engine can tell the new prefix before it withdraws the old one.
+    advertise(&mut story, 1, 128);
+    let (_, changes) = story.intent.changes().remove(0);
+    let text = |change: &RouteChange| match change {
+        RouteChange::Announce(prefix, _) => format!("+{prefix}"),
+        RouteChange::Withdraw(prefix) => format!("-{prefix}"),
+    };
+    let mut changes: Vec<String> = changes.iter().map(text).collect();
+    changes.sort();
+    assert_eq!(changes, ["+128.0.0.0/1", "+2001:db8::ffff/128", "-2001:db8::/64", "-203.0.114.0/24"]);
+}
+
+#[test]
 fn two_services_share_an_address() {
     let mut story = Story::new();
     for name in ["a", "b"] {
@@ -276,6 +319,65 @@ fn one_service_changing_costs_its_own_prefixes() {
     let distinct: BTreeSet<&String> = story.told.keys().map(|(_, prefix)| prefix).collect();
     assert_eq!(distinct.len(), 199);
     assert_eq!(story.intent.prefix_count(), 199);
+}
+
+#[test]
+fn bandwidth_follows_the_endpoints_that_this_node_sends_to() {
+    let mut story = Story::new();
+    let advertise = |attributes: &str| format!(r#"{{"from":[{{"loadBalancers":{{}}}}],"attributes":{attributes}}}"#);
+    story.advertise("all", &advertise(r#"{"linkBandwidth":"PerEndpoint"}"#));
+    story.service("a", Local, &["203.0.113.7", "2001:db8::7"]);
+    story.claim("203.0.113.7", &["a"]);
+    story.claim("2001:db8::7", &["a"]);
+    let both = |ipv6: &'static str, ipv4: &'static str| [("2001:db8::7/128", ipv6), ("203.0.113.7/32", ipv4)];
+    let (here, elsewhere) = (("here", Ready), ("elsewhere", Ready));
+    story.slice_of("a", "a-4", Some("IPv4"), &[here, here, elsewhere]);
+    story.slice_of("a", "a-6", Some("IPv6"), &[here]);
+    story.expect("those on the node, by family", &both("1000M", "2000M"));
+    story.slice_of("a", "a-4b", Some("IPv4"), &[here, elsewhere]);
+    story.expect("over all slices", &both("1000M", "3000M"));
+    story.slice_of("a", "a-4", Some("IPv4"), &[here, ("here", Draining), elsewhere]);
+    assert_eq!(story.apply(), 2, "one prefix, two peers");
+    story.expect("one less", &both("1000M", "2000M"));
+    story.slice_of("a", "a-4", Some("IPv4"), &[here, ("here", Down), elsewhere, elsewhere]);
+    assert_eq!(story.apply(), 0, "what is elsewhere is not ours");
+    story.service("a", Cluster, &["203.0.113.7", "2001:db8::7"]);
+    story.expect("policy Cluster: all", &both("1000M", "5000M"));
+    story.slice_of("a", "a-4b", Some("IPv4"), &[]);
+    story.slice_of("a", "a-4", Some("IPv4"), &[("here", Draining), ("elsewhere", Draining)]);
+    story.expect("those that terminate, where no other is left", &both("1000M", "2000M"));
+    story.advertise("all", &advertise(r#"{"linkBandwidth":"25Gbps","linkBandwidthTransitivity":"NonTransitive"}"#));
+    story.expect("a fixed number", &both("25000M here", "25000M here"));
+    story.slice_of("a", "a-4", Some("IPv4"), &[here, here]);
+    assert_eq!(story.apply(), 0, "a fixed number does not follow the endpoints");
+    story.advertise("more", &advertise(r#"{"linkBandwidth":"PerEndpoint","extendedCommunities":["rt:64500:1"]}"#));
+    story.expect("the most of several", &both("rt:64500:1 25000M here", "rt:64500:1 25000M here"));
+    story.intent.set_advertisement("all", None);
+    story.expect("what is left", &both("rt:64500:1 1000M", "rt:64500:1 2000M"));
+}
+
+#[test]
+fn bandwidths_behind_one_prefix_add_up() {
+    let mut story = Story::new();
+    let per_endpoint =
+        r#"{"from":[{"loadBalancers":{}}],"aggregate":{"ipv4":24},"attributes":{"linkBandwidth":"PerEndpoint"}}"#;
+    story.advertise("all", per_endpoint);
+    for (name, address) in [("a", "203.0.113.7"), ("b", "203.0.113.7"), ("c", "203.0.113.9")] {
+        story.service(name, Local, &[address]);
+        story.slice(name, "s", &[("here", Ready)]);
+    }
+    story.claim("203.0.113.7", &["a", "b"]);
+    story.expect("two share an address", &[("203.0.113.0/24", "2000M")]);
+    story.claim("203.0.113.9", &["c"]);
+    story.expect("another address of the aggregate", &[("203.0.113.0/24", "3000M")]);
+    story.slice("b", "s", &[]);
+    story.expect("one of them gone", &[("203.0.113.0/24", "2000M")]);
+    story.slice("b", "s", &[("here", Ready)]);
+    story.slice("c", "s", &[]);
+    story.expect("one came and one went", &[("203.0.113.0/24", "2000M")]);
+    story.slice("a", "s", &[]);
+    story.slice("b", "s", &[]);
+    story.expect("all gone", &[]);
 }
 
 #[test]

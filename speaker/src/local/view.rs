@@ -135,7 +135,7 @@ pub struct RouteView {
     pub prefix: String,
     /// From whom, or to whom.
     pub peer: String,
-    /// `Best`, `Other`, `Told` or `Outdated`: see [`Standing`].
+    /// `Best`, `Other`, `Unreachable`, `Told` or `Outdated`: see [`Standing`].
     pub standing: String,
     #[serde(rename = "pathID")]
     pub path_id: u32,
@@ -147,7 +147,9 @@ pub struct RouteView {
     pub local_preference: Option<u32>,
     pub communities: Vec<String>,
     pub large_communities: Vec<String>,
+    pub extended_communities: Vec<String>,
     pub only_to_customer: Option<u32>,
+    pub aigp: Option<u64>,
 }
 
 /// Why a prefix is reached as it is.
@@ -260,6 +262,7 @@ impl RouteView {
         let standing = match route.standing {
             Standing::Best => "Best",
             Standing::Other => "Other",
+            Standing::Unreachable => "Unreachable",
             Standing::Told => "Told",
             Standing::Outdated => "Outdated",
         };
@@ -285,7 +288,9 @@ impl RouteView {
             local_preference: path.local_preference,
             communities: path.communities.iter().map(ToString::to_string).collect(),
             large_communities: path.large_communities.iter().map(ToString::to_string).collect(),
+            extended_communities: path.extended_communities.iter().map(ToString::to_string).collect(),
             only_to_customer: path.only_to_customer.map(|asn| asn.0),
+            aigp: path.aigp,
         }
     }
 }
@@ -295,6 +300,7 @@ impl ExplainedView {
         let (standing, verdict) = match explained.verdict {
             Verdict::Best => ("Best", "the best".to_owned()),
             Verdict::Equal(rule) => ("Other", format!("as good as the best; the tie went by {rule}")),
+            Verdict::Unreachable => ("Unreachable", "no route leads to its next hop".to_owned()),
             Verdict::Worse(rule) => ("Other", format!("the best has {rule}")),
         };
         Self { route: RouteView::of(prefix.to_string(), standing, &explained.path), verdict }

@@ -16,6 +16,7 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -88,6 +89,13 @@ impl BfdThread {
     /// See [`Bfd::remove_session`].
     pub(super) fn remove(&self, key: PeerKey) {
         self.tell(Command::Remove { key });
+    }
+
+    /// See [`Bfd::keep_only`]. The answer comes when the others were told.
+    pub(super) fn keep_only(&self, kept: BTreeSet<PeerKey>) -> oneshot::Receiver<()> {
+        let (told, when_told) = oneshot::channel();
+        self.tell(Command::KeepOnly { kept, told });
+        when_told
     }
 
     pub(super) fn status(&self, reply: oneshot::Sender<BfdThreadStatus>) {

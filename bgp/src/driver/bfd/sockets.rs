@@ -87,7 +87,7 @@ impl Sockets {
         Self { receivers: BTreeMap::new(), senders: BTreeMap::new(), random: SplitMix64::new(seed) }
     }
 
-    /// Opens what these paths need and is not open, and closes what they do not need.
+    /// Opens what these paths need to be heard on and is not open, and closes what they do not need.
     pub(super) fn serve<'a>(&mut self, now: Instant, paths: impl Iterator<Item = &'a Arc<Path>>) {
         let paths: BTreeSet<&Arc<Path>> = paths.collect();
         let wanted = places(&paths);
@@ -115,6 +115,11 @@ impl Sockets {
             };
             self.receivers.insert(place, receiver);
         }
+    }
+
+    /// Closes what nobody sends from any more.
+    pub(super) fn forget_senders(&mut self, paths: &[Arc<Path>]) {
+        let paths: BTreeSet<&Arc<Path>> = paths.iter().collect();
         self.senders.retain(|path, _| paths.contains(path));
     }
 

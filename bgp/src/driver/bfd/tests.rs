@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::super::{Driver, DriverConfig, EventReceiver, Handle};
 use crate::bfd::{Bfd, BfdConfig, BfdOutput, BfdSessionStatus, Datagram, Diagnostic, Hops, Path, Port, State};
-use crate::{Asn, Connect, Event, PeerAsn, PeerConfig, SessionState, Shutdown};
+use crate::{Asn, Connect, DynamicPeers, Event, GracefulRestart, PeerAsn, PeerConfig, SessionState, Shutdown};
 
 const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// An address that no other test has, in this process or in another: BFD's port is the same for all.
 fn address(number: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(0x7f00_0000 | (std::process::id() & 0x1f_ffff) << 3 | number))
+    IpAddr::V4(Ipv4Addr::from(0x7f00_0000 | (std::process::id() & 0xf_ffff) << 4 | number))
 }
 
 fn bfd() -> Option<BfdConfig> {
@@ -241,4 +241,53 @@ async fn a_port_that_somebody_else_has_is_told_and_taken_when_it_is_free() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(node.bfd().await.unwrap().bfd.sessions.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_a_range_has_bfd_as_long_as_it_has_a_session() {
+    let (node_address, router_address) = (address(6), address(7));
+    let (router, mut router_events) = start(Some(router_address));
+    let (node, _node_events) = start(None);
+    let template = PeerConfig { bfd: bfd(), ..waiting(router_address, node_address) };
+    let range = DynamicPeers { prefix: node_address.into(), max_sessions: 1, template };
+    router.set_dynamic_peers("nodes".into(), range).await.unwrap();
+    assert!(router.bfd().await.unwrap().bfd.sessions.is_empty(), "nobody is there yet");
+    let config = PeerConfig { bfd: bfd(), ..dialling(node_address, router.listening()[0]) };
+    for _ in 0..2 {
+        node.set_peer("router".into(), config.clone()).await.unwrap();
+        next(&mut router_events, |event| matches!(event, Event::SessionUp { .. })).await;
+        let session = until(&router, "the member's session", is_up).await;
+        assert_eq!((session.path.remote, session.path.local), (node_address, Some(router_address)));
+        let sessions = router.bfd().await.unwrap().bfd.sessions;
+        assert_eq!(sessions.keys().map(|key| key.to_string()).collect::<Vec<_>>(), [format!("nodes/{node_address}")]);
+        node.remove_peer("router".into()).await.unwrap();
+        next(&mut router_events, |event| matches!(event, Event::SessionDown { .. })).await;
+        assert!(router.bfd().await.unwrap().bfd.sessions.is_empty(), "it goes with its session");
+    }
+}
+
+/// Who keeps our routes while we restart sees TCP end first, and only then BFD.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_keeps_our_routes_hears_of_bfds_end_last() {
+    let (node_address, router_address) = (address(8), address(9));
+    let (router, mut router_events) = start(Some(router_address));
+    let (node, _node_events) = start(None);
+    let restart = Some(GracefulRestart::new(Duration::from_secs(120)));
+    let at_router =
+        PeerConfig { bfd: bfd(), graceful_restart: restart.clone(), ..waiting(router_address, node_address) };
+    router.set_peer("node".into(), at_router).await.unwrap();
+    let at_node = PeerConfig { bfd: bfd(), graceful_restart: restart, ..dialling(node_address, router.listening()[0]) };
+    node.set_peer("router".into(), at_node).await.unwrap();
+    next(&mut router_events, |event| matches!(event, Event::SessionUp { .. })).await;
+    until(&router, "the session at the router", is_up).await;
+    until(&node, "the session at the node", is_up).await;
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, router_events.recv()).await {}
+    node.shutdown(Shutdown::Restart("upgrade".to_owned())).await;
+    // What happened first was told first.
+    let first = next(&mut router_events, |event| !matches!(event, Event::RoutesChanged)).await;
+    let Event::SessionDown { reason, .. } = first else { panic!("{first:?} came before the end of BGP") };
+    assert!(reason.contains("without a NOTIFICATION"), "{reason}");
+    next(&mut router_events, |event| matches!(event, Event::BfdChanged { .. })).await;
+    let left = until(&router, "the farewell", |session| session.state == State::Down).await;
+    assert_eq!(left.remote.map(|remote| remote.state), Some(State::AdminDown));
 }

@@ -1,6 +1,6 @@
 //! The loop of the thread: waits for a packet, a deadline or a command, and does what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -22,6 +22,7 @@ use crate::bfd::{Bfd, BfdConfig, BfdEvent, BfdOutput, Datagram, Path, Port};
 pub(super) enum Command {
     Set { key: PeerKey, path: Path, config: BfdConfig },
     Remove { key: PeerKey },
+    KeepOnly { kept: BTreeSet<PeerKey>, told: oneshot::Sender<()> },
     Status { reply: oneshot::Sender<BfdThreadStatus> },
     Shutdown { told: oneshot::Sender<()>, ended: oneshot::Sender<()> },
 }
@@ -110,6 +111,12 @@ impl Thread {
                     self.undelivered.remove(&key);
                     self.machine.remove_session(now, &key);
                 }
+                Ok(Command::KeepOnly { kept, told }) => {
+                    self.machine.keep_only(now, &kept);
+                    self.perform(now);
+                    // The engine may have stopped waiting.
+                    let _ = told.send(());
+                }
                 Ok(Command::Status { reply }) => {
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(self.status());
@@ -161,6 +168,10 @@ impl Thread {
                     }
                 }
             }
+        }
+        if changed {
+            // The last packet of a session that is gone leaves from where the others did.
+            self.sockets.forget_senders(&self.served);
         }
         while let Some((key, event)) = self.undelivered.pop_first() {
             match self.inputs.try_send(Input::Bfd(key, event)) {

@@ -11,27 +11,55 @@ use crate::update::relayed::RelaySession;
 /// What a peer was told: the serial number of the route, by prefix, or by prefix and path.
 #[derive(Debug)]
 pub(super) enum Told {
-    One { serials: Vec<u32>, count: usize },
-    Several(BTreeMap<(PrefixId, u32), u32>),
+    One(Serials),
+    Several(Paths),
+}
+
+/// By prefix and path identifier.
+pub(super) type Paths = BTreeMap<(PrefixId, u32), u32>;
+
+/// One for each prefix, in the order of their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Serials {
+    serials: Vec<u32>,
+    /// How many are not [`NOTHING`].
+    count: usize,
 }
 
 pub(super) const NOTHING: u32 = 0;
 /// Told, and to be told again whatever it was.
 const AGAIN: u32 = u32::MAX;
 
+impl Serials {
+    pub(super) fn get(&self, id: PrefixId) -> u32 {
+        self.serials.get(id.index()).copied().unwrap_or(NOTHING)
+    }
+
+    /// Returns what it was before.
+    pub(super) fn set(&mut self, id: PrefixId, serial: u32) -> u32 {
+        if serial != NOTHING && self.serials.len() <= id.index() {
+            self.serials.resize(id.index() + 1, NOTHING);
+        }
+        let Some(place) = self.serials.get_mut(id.index()) else { return NOTHING };
+        let before = std::mem::replace(place, serial);
+        self.count = self.count + usize::from(serial != NOTHING) - usize::from(before != NOTHING);
+        before
+    }
+}
+
 impl Told {
-    pub(super) const fn one() -> Self {
-        Self::One { serials: Vec::new(), count: 0 }
+    pub(super) fn one() -> Self {
+        Self::One(Serials::default())
     }
 
     pub(super) const fn several() -> Self {
-        Self::Several(BTreeMap::new())
+        Self::Several(Paths::new())
     }
 
     /// How many paths.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::One { count, .. } => *count,
+            Self::One(told) => told.count,
             Self::Several(told) => told.len(),
         }
     }
@@ -39,9 +67,7 @@ impl Told {
     /// The paths to a prefix: identifier, and serial number of the route.
     pub(super) fn paths_of(&self, id: PrefixId) -> SmallVec<[(u32, u32); 1]> {
         match self {
-            Self::One { .. } => {
-                Some((0, self.get(id, 0))).into_iter().filter(|(_, serial)| *serial != NOTHING).collect()
-            }
+            Self::One(told) => Some((0, told.get(id))).into_iter().filter(|(_, serial)| *serial != NOTHING).collect(),
             Self::Several(told) => {
                 told.range((id, 0)..=(id, u32::MAX)).map(|((_, path_id), serial)| (*path_id, *serial)).collect()
             }
@@ -50,7 +76,7 @@ impl Told {
 
     pub(super) fn get(&self, id: PrefixId, path_id: u32) -> u32 {
         match self {
-            Self::One { serials, .. } => serials.get(id.index()).copied().unwrap_or(NOTHING),
+            Self::One(told) => told.get(id),
             Self::Several(told) => told.get(&(id, path_id)).copied().unwrap_or(NOTHING),
         }
     }
@@ -58,14 +84,7 @@ impl Told {
     /// Returns what it was before.
     pub(super) fn set(&mut self, id: PrefixId, path_id: u32, serial: u32) -> u32 {
         match self {
-            Self::One { serials, count } => {
-                if serials.len() <= id.index() {
-                    serials.resize(id.index() + 1, NOTHING);
-                }
-                let before = std::mem::replace(&mut serials[id.index()], serial);
-                *count = *count + usize::from(serial != NOTHING) - usize::from(before != NOTHING);
-                before
-            }
+            Self::One(told) => told.set(id, serial),
             Self::Several(told) if serial == NOTHING => told.remove(&(id, path_id)).unwrap_or(NOTHING),
             Self::Several(told) => told.insert((id, path_id), serial).unwrap_or(NOTHING),
         }
@@ -73,7 +92,7 @@ impl Told {
 
     pub(super) fn anything(&self, id: PrefixId) -> bool {
         match self {
-            Self::One { serials, .. } => serials.get(id.index()).is_some_and(|&serial| serial != NOTHING),
+            Self::One(told) => told.get(id) != NOTHING,
             Self::Several(told) => told.range((id, 0)..=(id, u32::MAX)).next().is_some(),
         }
     }
@@ -81,7 +100,7 @@ impl Told {
     /// Every prefix, as often as there is something told of it.
     pub(super) fn prefixes(&self) -> Vec<PrefixId> {
         match self {
-            Self::One { serials, .. } => {
+            Self::One(Serials { serials, .. }) => {
                 let told = serials.iter().enumerate().filter(|(_, serial)| **serial != NOTHING);
                 told.filter_map(|(index, _)| Some(PrefixId(u32::try_from(index).ok()?))).collect()
             }
@@ -89,38 +108,39 @@ impl Told {
         }
     }
 
-    /// The paths that were told and that the peer may not have any more.
-    pub(super) fn obsolete(
-        &self,
-        id: PrefixId,
-        session: &RelaySession,
-        destination: &Destination,
-        view: &View<'_>,
-    ) -> SmallVec<[u32; 1]> {
-        match self {
-            Self::One { .. } if self.anything(id) && session.best(destination, view).is_none() => {
-                SmallVec::from_buf([0])
-            }
-            Self::One { .. } => SmallVec::new(),
-            Self::Several(told) => {
-                let selected = session.several(destination, view);
-                let known = told.range((id, 0)..=(id, u32::MAX)).map(|((_, path_id), _)| *path_id);
-                known.filter(|path_id| selected.iter().all(|path| path.sent_id != *path_id)).collect()
-            }
-        }
-    }
-
     /// From now on none of them is what it should be.
     pub(super) fn forget(&mut self, selected: impl Fn(PrefixId) -> bool) -> Vec<PrefixId> {
         let forgotten: Vec<PrefixId> = self.prefixes().into_iter().filter(|id| selected(*id)).collect();
-        for &id in &forgotten {
-            match self {
-                Self::One { serials, .. } => serials[id.index()] = AGAIN,
-                Self::Several(told) => {
-                    told.range_mut((id, 0)..=(id, u32::MAX)).for_each(|(_, serial)| *serial = AGAIN);
-                }
-            }
-        }
+        forgotten.iter().for_each(|id| self.tell_again(*id));
         forgotten
     }
+
+    /// What was told of the prefix, if anything was, is to be told again.
+    pub(super) fn tell_again(&mut self, id: PrefixId) {
+        match self {
+            Self::One(Serials { serials, .. }) => {
+                serials
+                    .get_mut(id.index())
+                    .filter(|serial| **serial != NOTHING)
+                    .into_iter()
+                    .for_each(|serial| *serial = AGAIN);
+            }
+            Self::Several(told) => {
+                told.range_mut((id, 0)..=(id, u32::MAX)).for_each(|(_, serial)| *serial = AGAIN);
+            }
+        }
+    }
+}
+
+/// Of several paths those that were told and that the peer may not have any more.
+pub(super) fn obsolete(
+    told: &Paths,
+    id: PrefixId,
+    session: &RelaySession,
+    destination: &Destination,
+    view: &View<'_>,
+) -> Vec<u32> {
+    let selected = session.several(destination, view);
+    let known = told.range((id, 0)..=(id, u32::MAX)).map(|((_, path_id), _)| *path_id);
+    known.filter(|path_id| selected.iter().all(|path| path.sent_id != *path_id)).collect()
 }

@@ -24,14 +24,18 @@ impl Waiting {
     pub(super) fn insert(&mut self, id: PrefixId) -> bool {
         let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
         if self.words.len() <= word {
-            self.words.resize(word + 1, 0);
+            // Whole words of the summary at a time.
             self.summary.resize(word / 64 + 1, 0);
+            self.words.resize(self.summary.len() * 64, 0);
         }
-        if self.words[word] & bit != 0 {
+        let before = self.words[word];
+        if before & bit != 0 {
             return false;
         }
-        self.words[word] |= bit;
-        self.summary[word / 64] |= 1 << (word % 64);
+        self.words[word] = before | bit;
+        if before == 0 {
+            self.summary[word / 64] |= 1 << (word % 64);
+        }
         self.count += 1;
         true
     }

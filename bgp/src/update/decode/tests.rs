@@ -38,6 +38,7 @@ fn import<'a>(families: &'a BTreeSet<Family>, several_paths: &'a BTreeSet<Family
         four_octet_asn: true,
         families,
         several_paths,
+        aigp: false,
         extended_next_hops: ExtendedNextHops::No,
         local_address: [192, 0, 2, 9].into(),
     }

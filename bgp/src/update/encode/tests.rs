@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::oracle::{SeenUpdate, read_update};
-use crate::{Community, LargeCommunity as Large};
+use crate::{Community, LargeCommunity as Large, LinkBandwidth, Transitivity};
 
 fn export(internal: bool, four_octet_asn: bool) -> Export {
     Export {
@@ -54,6 +54,23 @@ fn golden_bytes() {
         &message,
         "003f 02 0000 001f  400101 00  400206 0201 0000fbf4  400304 0a000001  c00808 fbf40064 ffffff01
          18c00002 20c6336401",
+    );
+
+    let extended = RouteAttributes {
+        extended_communities: ["rt:[2001:db8::1]:7", "rt:64500:1"].map(|text| text.parse().unwrap()).into(),
+        link_bandwidth: Some(LinkBandwidth {
+            bits_per_second: 1_000_000_000,
+            transitivity: Transitivity::NonTransitive,
+        }),
+        ..RouteAttributes::default()
+    };
+    let (message, _) =
+        encode_announcements(Family::Ipv4Unicast, &extended, v4.iter().take(1), &export(false, true)).unwrap();
+    check_golden(
+        "extended communities of both lengths, and link bandwidth",
+        &message,
+        "0059 02 0000 003e  400101 00  400206 0201 0000fbf4  400304 0a000001
+         c01010 0002fbf400000001 4004fbf44cee6b28  c01914 000220010db80000000000000000000000010007  18c00002",
     );
 
     let plain = RouteAttributes::default();
@@ -114,6 +131,8 @@ fn a_second_decoder_sees_what_was_meant() {
     let attributes = RouteAttributes {
         communities: vec!["64500:100".parse().unwrap(), Community::NO_EXPORT, "64500:100".parse().unwrap()],
         large_communities: vec![Large { global: 64500, local1: 1, local2: 7 }; 2],
+        extended_communities: ["soo:64500:7", "rt:64500:1", "soo:64500:7"].map(|text| text.parse().unwrap()).into(),
+        link_bandwidth: Some(LinkBandwidth { bits_per_second: 8, transitivity: Transitivity::Transitive }),
         local_preference: Some(200),
         med: Some(5),
         prepend: 2,
@@ -122,6 +141,7 @@ fn a_second_decoder_sees_what_was_meant() {
         med: Some(5),
         communities: vec![0xfbf4_0064, 0xffff_ff01],
         large_communities: vec![(64500, 1, 7)],
+        extended_communities: vec![0x0002_fbf4_0000_0001, 0x0003_fbf4_0000_0007, 0x0004_fbf4_3f80_0000],
         ..SeenUpdate::default()
     };
     for (family, text, next_hop) in
@@ -138,8 +158,13 @@ fn a_second_decoder_sees_what_was_meant() {
             // RFC 4271 section 5.1.5: LOCAL_PREF is for internal peers, and only for them.
             assert_eq!(seen.local_preference, internal.then_some(200));
             assert_eq!(
-                (seen.med, seen.communities, seen.large_communities),
-                (common.med, common.communities.clone(), common.large_communities.clone())
+                (seen.med, seen.communities, seen.large_communities, seen.extended_communities),
+                (
+                    common.med,
+                    common.communities.clone(),
+                    common.large_communities.clone(),
+                    common.extended_communities.clone()
+                )
             );
         }
         let (message, _) = encode_withdrawals(family, list.iter(), &export(false, true));

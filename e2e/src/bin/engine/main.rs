@@ -17,8 +17,9 @@
 //!
 //! - [`load`] makes the bytes, [`wire`] knows their form.
 //! - [`tester`] is both ends, [`floor`] and [`device`] what lies between.
-//! - [`table`] prints.
+//! - [`budget`] says what we may take of that, [`table`] prints both.
 
+mod budget;
 mod device;
 mod floor;
 mod load;

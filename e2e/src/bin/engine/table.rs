@@ -1,4 +1,4 @@
-//! The figures of one load, device by device, and their ratios.
+//! The figures of one load, device by device, their ratios, and whether ours are within their budgets.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::budget::{self, Share, Verdict};
 use crate::device::Device;
 use crate::load::Name;
 
@@ -52,7 +53,7 @@ pub(crate) fn print(name: Name, quick: bool, measured: &BTreeMap<Device, Vec<Mea
     writeln!(out, "{}{size}; median of {runs}", name.title())?;
     writeln!(
         out,
-        "  {:<10} {:>12} {:>10} {:>7} {:>10}   {:>12} {:>10} {:>7} {:>10}   {:>11} {:>7}",
+        "  {:<10} {:>12} {:>10} {:>20} {:>10}   {:>12} {:>10} {:>20} {:>10}   {:>11} {:>20}",
         "",
         "announce",
         "- floor",
@@ -68,30 +69,33 @@ pub(crate) fn print(name: Name, quick: bool, measured: &BTreeMap<Device, Vec<Mea
     let rows: BTreeMap<Device, Row> = measured.iter().map(|(device, turns)| (*device, Row::of(turns))).collect();
     let floor = rows.get(&Device::Floor).copied().context("the floor was not measured")?;
     let bird = rows.get(&Device::Bird);
+    let budget = budget::of(name);
     for (device, row) in &rows {
         // The floor is what is taken off, and keeps no table.
-        let ratio = |part: &dyn Fn(&Row) -> f64| match bird {
-            Some(bird) if *device != Device::Floor => format!("{:.2}", part(row) / part(bird)),
+        let ratio = |part: &dyn Fn(&Row) -> f64, most: f64| match bird {
+            Some(bird) if *device != Device::Floor => {
+                let measured = part(row) / part(bird);
+                let verdict = Some(Verdict { measured, most }).filter(|_| *device == Device::Roadstead);
+                format!("{measured:.2} {:<13}", verdict.map(|verdict| verdict.to_string()).unwrap_or_default())
+            }
             _ => String::new(),
         };
-        let phase = |of: fn(&Row) -> Times| {
+        let phase = |of: fn(&Row) -> Times, share: Share| {
             let above = |row: &Row| of(row).elapsed - of(&floor).elapsed;
-            format!(
-                "{:>9.1} ms {:>7.1} ms {:>7} {:>7.1} ms",
-                of(row).elapsed,
-                above(row),
-                ratio(&above),
-                of(row).processor
-            )
+            let compared = match share {
+                Share::AboveFloor(most) => ratio(&above, most),
+                Share::Whole(most) => ratio(&|row| of(row).elapsed, most),
+            };
+            format!("{:>9.1} ms {:>7.1} ms {:>20} {:>7.1} ms", of(row).elapsed, above(row), compared, of(row).processor)
         };
         writeln!(
             out,
-            "  {:<10} {}   {}   {:>7.1} MiB {:>7}",
+            "  {:<10} {}   {}   {:>7.1} MiB {:>20}",
             device.name(),
-            phase(|row| row.announce),
-            phase(|row| row.withdraw),
+            phase(|row| row.announce, budget.announce),
+            phase(|row| row.withdraw, budget.withdraw),
             row.memory,
-            ratio(&|row| row.memory),
+            ratio(&|row| row.memory, budget.memory),
         )?;
     }
     for (device, turns) in measured {
@@ -100,16 +104,28 @@ pub(crate) fn print(name: Name, quick: bool, measured: &BTreeMap<Device, Vec<Mea
             let count = single.len();
             let at = |percent| milliseconds(percentile(single.iter().copied(), percent));
             let (middle, high) = (at(50), at(99));
-            writeln!(out, "  {:<10} one prefix alone: p50 {middle:.3} ms, p99 {high:.3} ms of {count}", device.name())?;
+            let most = milliseconds(Some(budget::ONE_PREFIX));
+            let verdict = ours(*device, Verdict { measured: high, most });
+            writeln!(
+                out,
+                "  {:<10} one prefix alone: p50 {middle:.3} ms, p99 {high:.3} ms of {count}{verdict}",
+                device.name()
+            )?;
         }
         let idle: Vec<f64> = turns.iter().filter_map(|turn| turn.idle).collect();
         if !idle.is_empty() {
             let share = idle.iter().sum::<f64>() / idle.len() as f64 * 100.0;
-            writeln!(out, "  {:<10} with nothing to do: {share:.2} % of one core", device.name())?;
+            let verdict = ours(*device, Verdict { measured: share, most: budget::IDLE * 100.0 });
+            writeln!(out, "  {:<10} with nothing to do: {share:.2} % of one core{verdict}", device.name())?;
         }
     }
     writeln!(out)?;
     Ok(())
+}
+
+/// Only we have budgets.
+fn ours(device: Device, verdict: Verdict) -> String {
+    if device == Device::Roadstead { format!(" (at most {}: {verdict})", verdict.most) } else { String::new() }
 }
 
 impl Row {

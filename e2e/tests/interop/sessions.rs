@@ -1,6 +1,4 @@
-//! The interop matrix, its part in which nothing breaks: every way to set up a session, and what is told over it.
-//!
-//! The rows are compared with `docs/interop.md`, and written there by `cargo xtask interop`.
+//! The part in which nothing breaks: every way to set up a session, and what is told over it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use roadstead_e2e::interop::{
     CHANGE, DAEMONS, Daemon, Dialler, Link, ROUTES_V4, ROUTES_V6, Stage, Table, Transport, V4_PREFIXES, V6_PREFIXES,
 };
-use roadstead_e2e::routers::{AsnOctets, Neighbor, Path, Role};
+use roadstead_e2e::routers::{AsnOctets, Bfd, Hops, Neighbor, Path, Role};
 use roadstead_e2e::scene;
 
 use Dialler::{They, We};
@@ -23,6 +21,9 @@ const ONLY_V4: &str = "import: {accept: [{prefix: 198.51.100.0/24, le: 32}]},";
 const ONLY_V6: &str = "import: {accept: [{prefix: \"2001:db8:f::/48\", le: 128}]},";
 // With graceful restart, because without it FRR sends no End-of-RIB, and it answers no question before that.
 const FOUR_ROUTES: &str = "gracefulRestart: {}, import: {accept: [{prefix: 198.51.100.0/25, le: 32}]},";
+
+/// Without it we offer no enhanced refresh either.
+const FOUR_ROUTES_PLAIN: &str = "import: {accept: [{prefix: 198.51.100.0/25, le: 32}]},";
 
 /// Does not fit into two octets.
 const LONG_ASN: u32 = 4_200_000_001;
@@ -57,6 +58,10 @@ const LINKS: &[Link] = &[
     Link { neighbor: max_prefixes, ..Link::new("their-limit", V4, We) },
     Link { neighbor: extended_messages, ..Link::new("extended", V4, We) },
     Link { spec: FOUR_ROUTES, ..Link::new("refresh", V4, We) },
+    Link { spec: FOUR_ROUTES_PLAIN, ..Link::new("refresh-plain", V4, We) },
+    Link { neighbor: extended_next_hop, ..Link::new("next-hop", V6, We) },
+    Link { spec: "bfd: {},", neighbor: bfd, ..Link::new("bfd-v4", V4, We) },
+    Link { spec: "bfd: {},", neighbor: bfd, ..Link::new("bfd-v6", V6, They) },
 ];
 
 /// Long enough to know that nothing more will come.
@@ -123,6 +128,23 @@ fn extended_messages(daemon: Daemon, neighbor: Neighbor) -> Told {
     }
 }
 
+fn extended_next_hop(daemon: Daemon, neighbor: Neighbor) -> Told {
+    match daemon {
+        Daemon::Openbgpd => Err("knows nothing of RFC 8950"),
+        _ => Ok(neighbor.with_extended_next_hop()),
+    }
+}
+
+fn bfd(daemon: Daemon, neighbor: Neighbor) -> Told {
+    match daemon {
+        Daemon::Gobgp | Daemon::Openbgpd | Daemon::Exabgp => Err("has no BFD"),
+        // Not fast, because all of them share two cores.
+        Daemon::Frr | Daemon::Bird => {
+            Ok(neighbor.with_bfd(Bfd { milliseconds: 300, multiplier: 3, hops: Hops::Single }))
+        }
+    }
+}
+
 #[test]
 fn sessions() -> Result<()> {
     scene("interop: sessions", |scene| {
@@ -138,6 +160,8 @@ fn sessions() -> Result<()> {
             roles(&mut stage, &mut table, daemon);
             limits(&mut stage, &mut table, daemon);
             refreshes(&mut stage, &mut table, daemon);
+            next_hops(&mut stage, &mut table, daemon);
+            detection(&mut stage, &mut table, daemon);
         }
         table.settle()
     })
@@ -377,24 +401,66 @@ fn refreshes(stage: &mut Stage<'_>, table: &mut Table, daemon: Daemon) {
         _ => session(stage, daemon, "refresh", ask),
     };
     table.note("route refresh", "they ask", daemon, seen);
-    let seen = session(stage, daemon, "refresh", |stage| {
-        let four = ROUTES_V4.len() - 1;
-        stage.wait("four routes", CHANGE, |stage| stage.report(daemon, "refresh")?.ensure_accepted(four))?;
-        let sessions = stage.times_established(daemon, "refresh");
-        stage.edit_peer(daemon, "refresh", "198.51.100.0/25", "198.51.100.0/24")?;
-        let answered = |stage: &Stage<'_>| stage.report(daemon, "refresh")?.ensure_accepted(four + 1);
-        if daemon == Daemon::Openbgpd {
-            let silence = stage.wait("no answer", SILENCE, answered);
-            return Ok(
-                silence.map_or_else(|_| "gets the question and does not answer".to_owned(), |()| "yes".to_owned())
-            );
-        }
-        stage.wait("the fifth", CHANGE, answered)?;
-        match stage.times_established(daemon, "refresh") - sessions {
-            0 => Ok("yes".to_owned()),
-            _ if daemon == Daemon::Exabgp => Ok("closes the connection, and tells them in the next session".to_owned()),
-            resets => bail!("the session was reset {resets} times"),
-        }
+    for (feature, link) in
+        [("route refresh, enhanced where they know that", "refresh"), ("route refresh, plain", "refresh-plain")]
+    {
+        let seen = session(stage, daemon, link, |stage| we_ask(stage, daemon, link));
+        table.note(feature, "we ask, when import.accept has grown", daemon, seen);
+    }
+}
+
+fn we_ask(stage: &mut Stage<'_>, daemon: Daemon, link: &str) -> Result<String> {
+    let four = ROUTES_V4.len() - 1;
+    stage.wait("four routes", CHANGE, |stage| stage.report(daemon, link)?.ensure_accepted(four))?;
+    let sessions = stage.times_established(daemon, link);
+    stage.edit_peer(daemon, link, "198.51.100.0/25", "198.51.100.0/24")?;
+    let answered = |stage: &Stage<'_>| stage.report(daemon, link)?.ensure_accepted(four + 1);
+    if daemon == Daemon::Openbgpd {
+        // It looks for the family where it should look for its absence.
+        let refusal = format!("neighbor {}: route refresh: AID IPv4 unicast not negotiated", stage.our_address(link)?);
+        stage.wait("its refusal", CHANGE, |stage| {
+            ensure!(stage.router(daemon)?.log().contains(&refusal), "its log lacks: {refusal}");
+            Ok(())
+        })?;
+        let silence = stage.wait("no answer", SILENCE, answered);
+        return Ok(silence.map_or_else(
+            |_| "no answer: its log says \"AID IPv4 unicast not negotiated\", and it is".to_owned(),
+            |()| "yes".to_owned(),
+        ));
+    }
+    stage.wait("the fifth", CHANGE, answered)?;
+    match stage.times_established(daemon, link) - sessions {
+        0 => Ok("yes".to_owned()),
+        _ if daemon == Daemon::Exabgp => Ok("closes the connection, and tells them in the next session".to_owned()),
+        resets => bail!("the session was reset {resets} times"),
+    }
+}
+
+/// An IPv4 route whose next hop is the session's IPv6 address (RFC 8950).
+fn next_hops(stage: &mut Stage<'_>, table: &mut Table, daemon: Daemon) {
+    let seen = session(stage, daemon, "next-hop", |stage| {
+        let ours = stage.our_address("next-hop")?;
+        stage.wait("the next hop", stage.settling(), |stage| {
+            let next_hop = stage.router(daemon)?.path_from(ours, V4_PREFIXES[0])?.next_hop;
+            ensure!(next_hop == ours, "the next hop is {next_hop}");
+            Ok("yes".to_owned())
+        })
     });
-    table.note("route refresh", "we ask, when import.accept has grown", daemon, seen);
+    table.note("IPv4 routes with IPv6 next hops", "to them", daemon, seen);
+}
+
+fn detection(stage: &mut Stage<'_>, table: &mut Table, daemon: Daemon) {
+    for (feature, link) in [("BFD over IPv4", "bfd-v4"), ("BFD over IPv6", "bfd-v6")] {
+        let seen = session(stage, daemon, link, |stage| {
+            let ours = stage.our_address(link)?;
+            stage.wait(feature, CHANGE, |stage| {
+                let theirs = stage.router(daemon)?.bfd(ours)?;
+                ensure!(theirs.eq_ignore_ascii_case("up"), "theirs is {theirs}");
+                let report = stage.report(daemon, link)?;
+                ensure!(report.bfd() == "Up", "ours is {:?}", report.bfd());
+                Ok("yes".to_owned())
+            })
+        });
+        table.note(feature, "both", daemon, seen);
+    }
 }
