@@ -16,7 +16,7 @@ use super::range::parse_cidr;
 use super::{AddressRange, AddressSet, Findings, Invalid, Labels, ObjectRef, Selector};
 use crate::kinds::{self, AddressText, NetworkName, NodeRanges};
 
-/// A `PodPool` whose fields were checked. Whether it overlaps another pool is for [`super::pools_in_force`] to say.
+/// A `PodPool` whose fields were checked. Whether it overlaps another pool is for [`super::pools_in_force()`] to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPool {
     /// The object's name.

@@ -59,7 +59,7 @@ mod tests {
         let mut all = Taken::default();
         taken.iter().for_each(|address| all.insert(address.parse().unwrap()));
         let start = AddressRange::number(start.parse().unwrap());
-        all.next_free(&ranges, start).map_or("none".to_owned(), |address| address.to_string())
+        all.next_free(&ranges, start).map_or_else(|| "none".to_owned(), |address| address.to_string())
     }
 
     #[test]
