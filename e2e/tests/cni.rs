@@ -154,6 +154,18 @@ fn call(node: &Namespace, command: &str, config: &Value, container: &Container) 
     Ok(answer)
 }
 
+/// Makes all calls at the same time.
+fn at_once<T: Send>(calls: Vec<impl FnOnce() -> Result<T> + Send>) -> Vec<Result<T>> {
+    std::thread::scope(|scope| {
+        #[allow(clippy::needless_collect, reason = "all are started before the first is waited for")]
+        let threads: Vec<_> = calls.into_iter().map(|call| scope.spawn(call)).collect();
+        let result = |thread: std::thread::ScopedJoinHandle<'_, Result<T>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a call panicked")))
+        };
+        threads.into_iter().map(result).collect()
+    })
+}
+
 /// A container, as a runtime names it.
 #[derive(Clone)]
 struct Container {
@@ -221,7 +233,7 @@ fn every_plugin(scene: &Scene) -> Result<()> {
     let stage = Stage::build(scene, POOLS)?;
     for plugin in ["ipvlan", "macvlan", "bridge", "ptp", "vlan"] {
         if !stage.kernel_has(plugin)? {
-            println!("step: this kernel has no {plugin}: its plugin was not called");
+            scene.step(&format!("this kernel has no {plugin}: its plugin was not called"));
             continue;
         }
         for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
@@ -355,18 +367,14 @@ spec: {subnet: 10.64.0.0/24, gateway: 10.64.0.1, nodeNames: [node-1], default: t
     let stage = Stage::build(scene, pool)?;
     let config = stage.config("ipvlan", "ens5");
     let add_all = |from: usize| -> Result<BTreeSet<String>> {
-        let add = |n: usize| {
+        let add = &|n: usize| {
             let container = Container {
                 netns: format!("/run/netns/{}-gone-{n}", scene.id()),
                 ..Container::named(&format!("c{n}"))
             };
             stage.call("ADD", &config, &container).map(|answer| addresses(&answer).concat())
         };
-        let add = &add;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (from..from + 200).map(|n| scope.spawn(move || add(n))).collect();
-            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a call panicked"))?).collect()
-        })
+        at_once((from..from + 200).map(|n| move || add(n)).collect()).into_iter().collect()
     };
     ensure!(add_all(0)?.len() == 200, "two containers have one address");
     // Their network namespaces never were: as after a reboot, nobody says that they are gone, and it is found out.
@@ -457,13 +465,8 @@ fn shared_pool(scene: &Scene) -> Result<()> {
             containers.push((machine, config, container));
         }
     }
-    let results: Vec<Result<Value>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = containers
-            .iter()
-            .map(|(machine, config, container)| scope.spawn(move || call(machine, "ADD", config, container)))
-            .collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a call panicked"))?).collect()
-    });
+    let calls = containers.iter().map(|(machine, config, container)| move || call(machine, "ADD", config, container));
+    let results = at_once(calls.collect());
     let mut given = BTreeSet::new();
     let mut holders = Vec::new();
     for (result, (machine, config, container)) in results.into_iter().zip(&containers) {
