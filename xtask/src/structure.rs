@@ -62,8 +62,14 @@ fn dependency_rules() -> Result<Vec<String>> {
         ("roadstead-api", &[], &["roadstead-bgp", "roadstead-controller", "roadstead-speaker"]),
         ("roadstead-controller", &[], &["roadstead-speaker"]),
         ("roadstead-speaker", &[], &["roadstead-controller"]),
+        // It is started for every interface of every pod.
+        ("roadstead-cni", &[], &["axum", "kube", "roadstead-api", "roadstead-bgp", "roadstead-speaker", "tokio"]),
         // The end-to-end tests see what a user sees: binaries and the network.
-        ("roadstead-e2e", &[], &["roadstead-api", "roadstead-bgp", "roadstead-controller", "roadstead-speaker"]),
+        (
+            "roadstead-e2e",
+            &[],
+            &["roadstead-api", "roadstead-bgp", "roadstead-cni", "roadstead-controller", "roadstead-speaker"],
+        ),
     ];
     for (package, flags, forbidden) in rules {
         let reached = dependencies(package, flags)?;

@@ -7,7 +7,7 @@
 //!  [tend]: DELs that were left, claims to delete, containers that are gone
 //! ```
 //!
-//! Which interface has which address is this node's own knowledge: the [`book`](book::Book), kept on disk by the [`journal`]. Nothing
+//! Which interface has which address is this node's own knowledge: the book (`book.rs`), kept on disk by the journal. Nothing
 //! is written to the API for a pool whose addresses are this node's alone; an address of a pool that nodes share is claimed first,
 //! and the claim's name is the lock.
 //!
