@@ -15,7 +15,7 @@ use roadstead_cni::socket::{AddRequest, AssignedAddress, Assignment, Attachment,
 
 use super::choice::{self, Candidate, Line, Unfit};
 use super::free::Taken;
-use super::record::{Held, Owner, Record};
+use super::record::{ClaimVersion, Held, Owner, Record};
 use super::wish::{FIRST_INTERFACE, Wish, default_route_interface};
 
 /// See the module's essay.
@@ -202,6 +202,25 @@ impl Book {
         for address in self.reserved.remove(owner).unwrap_or_default() {
             self.free(address);
         }
+    }
+
+    /// Records that hold addresses without a claim of pools that other nodes hand out too: an edit has made them shared.
+    pub(crate) fn unclaimed_of_shared_pools(&self) -> Vec<(Record, Vec<(IpAddr, String)>)> {
+        let is_shared = |held: &&Held| {
+            held.claim.is_none() && self.pools.get(&held.pool).is_some_and(|pool| !pool.is_pinned_to(&self.node))
+        };
+        let unclaimed = |record: &Record| -> Vec<(IpAddr, String)> {
+            record.held.iter().filter(is_shared).map(|held| (held.address, held.pool.clone())).collect()
+        };
+        let all = self.records.values().map(|record| (record.clone(), unclaimed(record)));
+        all.filter(|(_, addresses)| !addresses.is_empty()).collect()
+    }
+
+    /// The address of an owner is claimed now. Returns the record as it is to be written down; none where it is gone meanwhile.
+    pub(crate) fn set_claim(&mut self, owner: &Owner, address: IpAddr, claim: ClaimVersion) -> Option<Record> {
+        let record = self.records.get_mut(owner)?;
+        record.held.iter_mut().find(|held| held.address == address)?.claim = Some(claim);
+        Some(record.clone())
     }
 
     /// Takes the addresses of a container's interface back. A container that has none, or whose pod has another sandbox by now, is

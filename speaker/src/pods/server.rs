@@ -46,13 +46,20 @@ impl Pods {
     }
 }
 
+/// In a task of its own, because a runtime that gives up waiting must not leave half of it done.
 async fn add(State(pods): State<Pods>, Json(request): Json<AddRequest>) -> Answer<Assignment> {
-    let result = pods.add(&request).await;
-    if let Err(refusal) = &result {
-        tracing::warn!(code = refusal.code, "no address: {}", refusal.message);
-        pods.tell(&request, refusal).await;
-    }
-    answer(result)
+    let served = tokio::spawn(async move {
+        let result = pods.add(&request).await;
+        if let Err(refusal) = &result {
+            tracing::warn!(code = refusal.code, "no address: {}", refusal.message);
+            pods.tell(&request, refusal).await;
+        }
+        result
+    });
+    answer(served.await.unwrap_or_else(|error| {
+        let message = format!("the call ended before its time: {error}");
+        Err(Refusal { code: Refusal::TRY_LATER, message, details: String::new() })
+    }))
 }
 
 async fn del(State(pods): State<Pods>, Json(request): Json<DelRequest>) -> Answer<Map<String, Value>> {
@@ -97,30 +104,22 @@ fn unsynced<'a>(kinds: impl Iterator<Item = &'a roadstead_api::store::Kind>) -> 
 impl Pods {
     async fn add(&self, request: &AddRequest) -> Result<Assignment, Refusal> {
         let pod = self.pod_of(request).await?;
-        let mut claims: Vec<(IpAddr, ClaimVersion)> = Vec::new();
         for _ in 0..TRIES {
             let reservation = self.state().book.reserve(Instant::now(), request, pod.as_ref())?;
             let (mut record, to_claim) = match reservation {
                 Reservation::Served(assignment) => return Ok(assignment),
                 Reservation::New(record, to_claim) => (record, to_claim),
             };
-            // Whoever asked may go away; what is reserved must not stay so.
-            let guard = Reserved { pods: self, owner: Some(record.owner.clone()) };
-            match self.claim(&record, &to_claim, &mut claims).await {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(refusal) => {
-                    self.give_back(claims);
-                    return Err(refusal);
-                }
+            let mut attempt = Attempt { pods: self, owner: Some(record.owner.clone()), claims: Vec::new() };
+            if !self.claim(&record, &to_claim, &mut attempt.claims).await? {
+                continue;
             }
             for held in &mut record.held {
-                held.claim =
-                    claims.iter().find(|(address, _)| *address == held.address).map(|(_, claim)| claim.clone());
+                let claim = attempt.claims.iter().find(|(address, _)| *address == held.address);
+                held.claim = claim.map(|(_, claim)| claim.clone());
             }
-            return self.enter(record, guard);
+            return self.enter(record, attempt);
         }
-        self.give_back(claims);
         let message = format!("{TRIES} addresses in a row were claimed by other nodes first");
         Err(Refusal { code: Refusal::TRY_LATER, message, details: String::new() })
     }
@@ -153,17 +152,13 @@ impl Pods {
     }
 
     /// Claims addresses of shared pools; false when another was faster for one of them.
-    async fn claim(
+    pub(super) async fn claim(
         &self,
         record: &Record,
         to_claim: &[(IpAddr, String)],
         claims: &mut Vec<(IpAddr, ClaimVersion)>,
     ) -> Result<bool, Refusal> {
         for (address, pool) in to_claim {
-            // From a try before this one.
-            if claims.iter().any(|(held, _)| held == address) {
-                continue;
-            }
             let claim = claim_of(record, *address, pool, &self.0.node);
             let made = match self.0.store.create_claim(&claim).await {
                 Err(WriteError::AlreadyExists(_)) => self.own_claim(*address, &claim).await,
@@ -189,23 +184,15 @@ impl Pods {
         Ok(found.filter(|found| found.spec.owners == wanted.spec.owners))
     }
 
-    /// Claims that came to nothing.
-    fn give_back(&self, claims: Vec<(IpAddr, ClaimVersion)>) {
-        self.state().leave(None, claims);
-        self.0.untended.notify_one();
-    }
-
     /// On disk first, then in the book: what was answered must be known after a restart.
-    fn enter(&self, record: Record, mut guard: Reserved<'_>) -> Result<Assignment, Refusal> {
+    fn enter(&self, record: Record, mut attempt: Attempt<'_>) -> Result<Assignment, Refusal> {
         let state = &mut *self.state();
-        guard.owner = None;
         if let Err(error) = state.journal.has(&record) {
-            state.book.give_up(&record.owner);
-            state.leave(None, record.claims());
-            self.0.untended.notify_one();
             let message = format!("the node's journal of addresses cannot be written: {error}");
             return Err(Refusal { code: Refusal::IO, message, details: String::new() });
         }
+        attempt.owner = None;
+        attempt.claims.clear();
         let assignment = record.assignment.clone();
         let left = state.book.enter(Instant::now(), record);
         state.leave(None, record::claims(&left));
@@ -237,17 +224,20 @@ impl Pods {
     }
 }
 
-/// What an ADD that was broken off has reserved is free again.
-struct Reserved<'a> {
+/// An attempt at an ADD: what it has reserved and claimed goes back unless it is entered in the book.
+struct Attempt<'a> {
     pods: &'a Pods,
     owner: Option<Owner>,
+    claims: Vec<(IpAddr, ClaimVersion)>,
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if let Some(owner) = self.owner.take() {
-            self.pods.state().book.give_up(&owner);
-        }
+        let Some(owner) = self.owner.take() else { return };
+        let state = &mut *self.pods.state();
+        state.book.give_up(&owner);
+        state.leave(None, std::mem::take(&mut self.claims));
+        self.pods.0.untended.notify_one();
     }
 }
 

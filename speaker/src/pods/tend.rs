@@ -10,7 +10,7 @@ use roadstead_api::store::WriteError;
 use roadstead_cni::leftover;
 use roadstead_cni::socket::{Attachment, DelRequest};
 
-use super::record::ClaimVersion;
+use super::record::{ClaimVersion, Owner};
 use super::{Leaving, Pods};
 
 /// How often it is looked whether containers are gone. One that was gone twice in a row is: a runtime may be about to make a sandbox
@@ -29,6 +29,7 @@ impl Pods {
                     self.read_leftovers();
                     suspects = self.look(&suspects);
                     self.delete_claims().await;
+                    self.claim_what_became_shared().await;
                     next_look = tokio::time::Instant::now() + LOOK;
                 }
             }
@@ -114,6 +115,39 @@ impl Pods {
 }
 
 impl Pods {
+    /// Claims what was handed out while a pool was this node's alone, so that the nodes that share it now leave it.
+    async fn claim_what_became_shared(&self) {
+        let unclaimed = self.state().book.unclaimed_of_shared_pools();
+        for (record, addresses) in unclaimed {
+            for (address, pool) in addresses {
+                let mut claims = Vec::new();
+                let wanted = [(address, pool.clone())];
+                match self.claim(&record, &wanted, &mut claims).await {
+                    Ok(true) => self.note_claims(&record.owner, claims),
+                    Ok(false) => {
+                        tracing::error!(%address, pool, "handed out here and on another node: the pool was this node's alone before")
+                    }
+                    Err(refusal) => tracing::warn!("not claimed yet: {}", refusal.message),
+                }
+            }
+        }
+    }
+
+    fn note_claims(&self, owner: &Owner, claims: Vec<(IpAddr, ClaimVersion)>) {
+        let state = &mut *self.state();
+        for (address, claim) in claims {
+            match state.book.set_claim(owner, address, claim.clone()) {
+                Some(record) => {
+                    if let Err(error) = state.journal.has(&record) {
+                        tracing::warn!(%error, "the node's journal of addresses cannot be written");
+                    }
+                }
+                // Given back meanwhile.
+                None => state.leave(None, vec![(address, claim)]),
+            }
+        }
+    }
+
     /// The version that a claim has now; none where it is another by now.
     async fn renewed(&self, address: IpAddr, claim: ClaimVersion) -> Option<(IpAddr, ClaimVersion)> {
         let Ok(found) = self.0.store.claim(ClaimName::from(address).as_str()).await else {

@@ -163,6 +163,24 @@ fn pools_that_nodes_share_are_claimed() {
 }
 
 #[test]
+fn what_becomes_shared_wants_claims() {
+    let mut desk = Desk::new(&[SMALL]);
+    let (request, pod) = of_pod("s1", "u1");
+    desk.add(&request, Some(&pod));
+    assert!(desk.book.unclaimed_of_shared_pools().is_empty());
+    let shared = SMALL.replace(r#""nodeNames":["node-1"],"#, "");
+    let raw: kinds::PodPool = serde_json::from_value(json(&shared)).unwrap();
+    desk.book.set_pool("small", Some(PodPool::check(&raw).unwrap()));
+    let unclaimed = desk.book.unclaimed_of_shared_pools();
+    let [(record, addresses)] = &unclaimed[..] else { panic!("{unclaimed:?}") };
+    assert_eq!(addresses, &[("192.0.2.11".parse().unwrap(), "small".to_owned())]);
+    let claim = ClaimVersion { uid: "claim".to_owned(), resource_version: "1".to_owned() };
+    desk.book.set_claim(&record.owner, addresses[0].0, claim.clone()).unwrap();
+    assert!(desk.book.unclaimed_of_shared_pools().is_empty());
+    assert_eq!(desk.book.release(desk.now, &request.attachment).unwrap().held[0].claim, Some(claim));
+}
+
+#[test]
 fn every_pool_says_why_it_does_not_serve() {
     let pools = [
         r#"a {"subnet":"192.0.2.0/28","nodeNames":["node-2"],"default":true}"#,
