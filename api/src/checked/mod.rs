@@ -23,7 +23,7 @@ pub use network::Network;
 pub use peer::{Authentication, Bfd, Family, Peer, PeerAsn, SecretKey, TransportMode, Ttl, asn};
 pub use pool::{NamespaceChoice, Pool};
 pub use range::{AddressRange, RangeError};
-pub use route_server::{RouteServer, RouteServerClient};
+pub use route_server::{RouteServer, RouteServerClient, RouteServerRestart};
 pub use selector::{Expression, Selector};
 pub use service::{FamilyPolicy, LoadBalancer, Port, Protocol, ServiceKey, TrafficPolicy, status_addresses};
 
