@@ -94,5 +94,5 @@ pub use relay::{AddPath, AddPathReceive, AigpSession, Relay, RelayedNextHop};
 pub use rib::{Cursor, RouteFilter, RoutePage, RouteQuery, RouteTable, ShownRoute, Standing};
 pub use rib::{ExplainedPath, NextHopRoute, RouteChange, SelectionRule, Verdict};
 pub use role::{Role, RoleStrictness};
-pub use speaker::Speaker;
+pub use speaker::{SelectionDeferral, Speaker};
 pub use status::{LimitState, LimitStatus, PeerStatus, SessionState};

@@ -11,6 +11,7 @@
 //! sent, and always says the newest.
 
 mod deadlines;
+mod deferral;
 mod dynamic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,7 +20,10 @@ use std::time::Instant;
 use ipnet::IpNet;
 use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
 
+pub use self::deferral::SelectionDeferral;
+
 use self::deadlines::Deadlines;
+use self::deferral::Deferral;
 use self::dynamic::Taker;
 use crate::bfd::{BfdConfig, BfdFailure, Path};
 use crate::dynamic::Range;
@@ -69,6 +73,8 @@ pub struct Speaker {
     rib: Rib,
     seeds: SplitMix64,
     stopped: bool,
+    /// As long as nothing is told of others' routes.
+    deferral: Option<Deferral>,
     /// When the first peer was set.
     started: Option<Instant>,
 }
@@ -88,6 +94,7 @@ impl Speaker {
             rib: Rib::new(seed),
             seeds: SplitMix64::new(seed),
             stopped: false,
+            deferral: None,
             started: None,
         }
     }
@@ -260,10 +267,12 @@ impl Speaker {
             // Whoever has a deadline is a peer.
             let _ = self.with_peer(now, &key, Peer::handle_timeout);
         }
+        self.tend_deferral(now);
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.next()
+        let deferral = self.deferral.as_ref().map(|deferral| deferral.deadline);
+        self.deadlines.next().into_iter().chain(deferral).min()
     }
 
     /// The next thing to be done. [`Event::RoutesChanged`] comes last, once for all changes since the queue was empty.
@@ -343,6 +352,7 @@ impl Speaker {
         let deadline = peer.next_deadline();
         self.deadlines.set(key, deadline);
         self.forget_if_spent(now, key);
+        self.tend_deferral(now);
         self.wake(now);
         Ok(())
     }

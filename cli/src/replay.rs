@@ -126,6 +126,9 @@ impl Story {
                 let announced = changes.iter().filter(|change| matches!(change, Change::Announce(..))).count();
                 vec![format!("routes for {key}: {announced} announced, {} withdrawn", changes.len() - announced)]
             }
+            (Entry::DeferSelection { deferral, .. }, _) => {
+                vec![format!("others' routes are held back for {:?} to {:?}", deferral.establish, deferral.limit)]
+            }
             (Entry::InitialSetComplete { key, .. }, _) => vec![format!("routes for {key} are complete")],
             (Entry::Shutdown { shutdown, .. }, _) => vec![format!("shut down: {shutdown:?}")],
             (Entry::HandleDialled { connection, endpoints, .. }, _) => {

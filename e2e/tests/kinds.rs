@@ -344,11 +344,6 @@ const REFUSALS: &[Refusal] = &[
         "nextHopSelf is a reflector's",
     ),
     route_server(
-        "a reflector with a role",
-        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], reflector: true, clients: [{name: a, prefix: 10.77.0.0/16, announceRole: true}]}",
-        "announceRole is a route server's",
-    ),
-    route_server(
         "nobody to let in",
         "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: []}",
         "should have at least 1 item",
@@ -397,6 +392,36 @@ const REFUSALS: &[Refusal] = &[
         "a network to dial",
         "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, passive: false, asnRanges: [{from: 1, to: 2}]}]}",
         "nobody can dial a whole network",
+    ),
+    route_server(
+        "a limit's action without a limit",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], onExcess: Drop}]}",
+        "warnAtPercent, onExcess and restartSeconds need maxPrefixes",
+    ),
+    route_server(
+        "a time for what closes nothing",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], maxPrefixes: 1, onExcess: Drop, restartSeconds: 1}]}",
+        "restartSeconds is for onExcess: Close",
+    ),
+    route_server(
+        "a client of a route server that is none",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], nonClient: true}]}",
+        "nonClient is for a reflector's peers",
+    ),
+    route_server(
+        "a role on an internal session",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], reflector: true, clients: [{name: a, prefix: 10.77.0.0/16, role: RouteServer}]}",
+        "role is for external sessions (RFC 9234), and a reflector has none",
+    ),
+    route_server(
+        "a role of somebody else",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}], role: Customer}]}",
+        "supported values: \"RouteServer\"",
+    ),
+    route_server(
+        "a wait longer than its limit",
+        "{asn: 64999, routerID: 10.77.0.1, listen: [\"10.77.0.1:179\"], gracefulRestart: {deferralSeconds: 20}, clients: [{name: a, prefix: 10.77.0.0/16, asnRanges: [{from: 1, to: 2}]}]}",
+        "establishSeconds must not exceed deferralSeconds",
     ),
     route_server(
         "one name for two",

@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::product::{self, GRACE, Manifests};
-use roadstead_e2e::routers::{Bfd, Bird, Frr, Gobgp, Hops, Neighbor, Path, Router, RouterConfig};
-use roadstead_e2e::{Process, Scene, scene};
+use roadstead_e2e::routers::{
+    Bfd, Bird, Connect, Frr, Gobgp, GracefulRestart, Hops, Neighbor, Path, Router, RouterConfig,
+};
+use roadstead_e2e::{Process, Scene, output_of, scene};
 
 /// A session that has to be tried again waits for both ends' retry timers; GoBGP rests for half a minute after an error.
 const SESSION: Duration = Duration::from_secs(60);
@@ -25,6 +27,7 @@ const GOBGP: &str = "10.77.0.13";
 struct Stage<'a> {
     scene: &'a Scene,
     fabric: Fabric,
+    machine: Namespace,
     manifests: Manifests,
     server: Process,
 }
@@ -32,12 +35,39 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(scene: &'a Scene, spec: &str) -> Result<Self> {
         let fabric = Fabric::new(scene, "switch")?;
-        let machine = fabric.machine(scene, "server", &["10.77.0.1/24"])?;
+        let machine = fabric.machine(scene, "server", &["10.77.0.1/24", "2001:db8:77::1/64"])?;
         let manifests = Manifests::with(scene, "manifests", &[("server.yaml", &object(spec))])?;
-        let mut command = product::command("roadstead", Some(&machine))?;
-        command.args(["route-server", "--manifests"]).arg(manifests.path());
-        let server = Process::start(scene, "route-server", &command)?;
-        Ok(Self { scene, fabric, manifests, server })
+        let server = start_server(scene, &machine, &manifests)?;
+        Ok(Self { scene, fabric, machine, manifests, server })
+    }
+
+    /// Ends the server as an upgrade does, runs `meanwhile`, and starts it again.
+    fn restart(self, meanwhile: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let Self { scene, fabric, machine, manifests, server } = self;
+        let status = server.terminate(GRACE)?;
+        ensure!(status.success(), "the route server ended with {status}");
+        meanwhile()?;
+        let server = start_server(scene, &machine, &manifests)?;
+        Ok(Self { scene, fabric, machine, manifests, server })
+    }
+
+    /// What `/sessions`, `/metrics` and the like answer.
+    fn page(&self, path: &str) -> Result<String> {
+        self.machine.run("busybox", &format!("wget -q -O - http://{METRICS}{path}"))
+    }
+
+    /// What `roadstead` answers to somebody on its machine who looks at it.
+    fn look(&self, arguments: &[&str]) -> Result<String> {
+        let socket = self.manifests.path().join(".roadstead/route-server-default/speaker.sock");
+        output_of(product::command("roadstead", None)?.args(arguments).arg("--socket").arg(socket))
+    }
+
+    /// Whether somebody could connect to this address, by the kernel's list of listening sockets.
+    fn ensure_listening(&self, address: &str, expected: Listening) -> Result<()> {
+        let sockets = self.machine.run("ss", "-Hltn")?;
+        let found = sockets.lines().any(|line| line.split_whitespace().nth(3) == Some(address));
+        ensure!(found == (expected == Listening::Yes), "{address} is not as expected ({expected:?}): {sockets}");
+        Ok(())
     }
 
     fn machine(&self, label: &str, address: &str) -> Result<Namespace> {
@@ -77,6 +107,33 @@ impl<'a> Stage<'a> {
         let what = format!("{} and its next hops at {}", prefix, router.name());
         self.server.wait_until(&what, CHANGE, || router.ensure_next_hops(prefix, expected))
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listening {
+    Yes,
+    No,
+}
+
+fn start_server(scene: &Scene, machine: &Namespace, manifests: &Manifests) -> Result<Process> {
+    let mut command = product::command("roadstead", Some(machine))?;
+    command.args(["route-server", "--metrics-address", METRICS, "--manifests"]).arg(manifests.path());
+    Process::start(scene, "route-server", &command)
+}
+
+/// On the server's own machine.
+const METRICS: &str = "127.0.0.1:9179";
+
+/// A server that listens for these clients.
+fn with_clients(clients: &[String], more: &str) -> String {
+    let head = format!("  asn: {SERVER_ASN}\n  routerID: {SERVER}\n  listen: [\"{SERVER}:179\"]\n{more}  clients:\n");
+    clients.iter().fold(head, |spec, client| format!("{spec}  - {{{client}}}\n"))
+}
+
+/// One machine, with more to its entry.
+fn client(name: &str, address: &str, more: &str) -> String {
+    let length = if address.contains(':') { 128 } else { 32 };
+    format!("name: {name}, prefix: \"{address}/{length}\", asnRanges: [{ALLOWED}]{more}")
 }
 
 fn object(spec: &str) -> String {
@@ -314,5 +371,229 @@ fn clients_are_watched_by_bfd() -> Result<()> {
             stage.server.wait_until("BGP without BFD", SESSION, || router.ensure_established(server()?))?;
         }
         Ok(())
+    })
+}
+
+/// A password that changes while the server runs, a client that waits to be called, and one with GTSM; and how an operator sees them.
+#[test]
+fn each_client_is_met_as_its_entry_says() -> Result<()> {
+    scene("a password, a dialled client and GTSM", |scene| {
+        let clients = [
+            client("frr", FRR, ", passwordFile: secret"),
+            client("bird", BIRD, ", ttlSecurity: {hops: 1}"),
+            client("gobgp", GOBGP, ", passive: false"),
+        ];
+        let mut stage = Stage::new(scene, &with_clients(&clients, ""))?;
+        stage.server.wait_for_log("cannot read its password file", CHANGE)?;
+        stage.manifests.write("secret", "first\n")?;
+        let neighbor = || Neighbor::new(SERVER, SERVER_ASN);
+        let of = |asn, router_id, neighbor| RouterConfig { asn, router_id, neighbors: vec![neighbor], routes: &[] };
+        let signed = of(64601, FRR, neighbor()?.with_password("first"));
+        let frr = Frr::start(scene, &stage.machine("frr", FRR)?, &signed)?;
+        frr.configure(&["router bgp 64601", "no bgp network import-check"])?;
+        let near = of(64602, BIRD, Neighbor { ttl_security: true, ..neighbor()? });
+        let bird = Bird::start(scene, &stage.machine("bird", BIRD)?, &near)?;
+        let waiting = of(64603, GOBGP, Neighbor { connect: Connect::Passive, ..neighbor()? });
+        let gobgp = Gobgp::start(scene, &stage.machine("gobgp", GOBGP)?, &waiting)?;
+        stage.established(&[&frr, &bird, &gobgp])?;
+        frr.announce(64601, "203.0.113.0/24")?;
+        stage.next_hops(&bird, "203.0.113.0/24", &[FRR])?;
+        stage.next_hops(&gobgp, "203.0.113.0/24", &[FRR])?;
+        scene.step("signed, near and dialled sessions are up");
+
+        let sessions = stage.page("/sessions")?;
+        for (name, address) in
+            [(format!("frr/{FRR}"), FRR), (format!("bird/{BIRD}"), BIRD), ("gobgp".to_owned(), GOBGP)]
+        {
+            let line = sessions.lines().find(|line| line.starts_with(&format!("{name} ")));
+            let fits = line.is_some_and(|line| line.contains(address) && line.contains(" Established "));
+            ensure!(fits, "{name} is not established in {sessions}");
+            let status = stage.look(&["status", &name])?;
+            ensure!(status.contains("Established"), "{status}");
+        }
+        let metrics = stage.page("/metrics")?;
+        let wanted = format!("roadstead_bgp_session_up{{peer=\"frr/{FRR}\"}} 1");
+        ensure!(metrics.contains(&wanted) && !metrics.contains("roadstead_speaker_"), "{metrics}");
+        let explained = stage.look(&["explain", "203.0.113.0/24"])?;
+        ensure!(explained.contains(&format!("frr/{FRR}")), "{explained}");
+        scene.step("an operator sees them");
+
+        let since = bird.session_since(server()?)?;
+        stage.manifests.write("secret", "second\n")?;
+        stage.next_hops(&bird, "203.0.113.0/24", &[])?;
+        frr.configure(&["router bgp 64601", &format!("neighbor {SERVER} password second")])?;
+        stage.established(&[&frr])?;
+        stage.next_hops(&bird, "203.0.113.0/24", &[FRR])?;
+        ensure!(bird.session_since(server()?)? == since, "BIRD's session restarted with FRR's password");
+        scene.step("another password without a restart of the server");
+
+        let elsewhere = |address: &str| with_clients(&clients, "").replace(&format!("{SERVER}:179"), address);
+        stage.edit(&elsewhere("10.77.0.1:1179"))?;
+        stage.server.wait_until("the other port", CHANGE, || stage_listens(&stage.machine, "10.77.0.1:1179"))?;
+        stage.ensure_listening("10.77.0.1:179", Listening::No)?;
+        ensure!(bird.session_since(server()?)? == since, "BIRD's session ended with the address that it came by");
+        stage.edit(&elsewhere("0.0.0.0:179"))?;
+        stage.server.wait_until("every address", CHANGE, || stage_listens(&stage.machine, "0.0.0.0:179"))?;
+        stage.ensure_listening("10.77.0.1:1179", Listening::No)?;
+        scene.step("listening follows the manifest");
+        Ok(())
+    })
+}
+
+fn stage_listens(machine: &Namespace, address: &str) -> Result<()> {
+    let sockets = machine.run("ss", "-Hltn")?;
+    ensure!(sockets.contains(&format!(" {address} ")), "nothing listens on {address}: {sockets}");
+    Ok(())
+}
+
+/// Sessions over IPv6, and next hops of clients as they came (RFC 7947 section 2.2.1).
+#[test]
+fn clients_over_ipv6() -> Result<()> {
+    scene("clients over IPv6", |scene| {
+        const SERVER: &str = "2001:db8:77::1";
+        const FRR: &str = "2001:db8:77::11";
+        const BIRD: &str = "2001:db8:77::12";
+        let clients = [client("everybody", "2001:db8:77::", "").replace("/128", "/64")];
+        let spec = with_clients(&clients, "").replace("10.77.0.1:179", "[2001:db8:77::1]:179");
+        let mut stage = Stage::new(scene, &spec)?;
+        let of = |asn, router_id| -> Result<RouterConfig> {
+            Ok(RouterConfig { asn, router_id, neighbors: vec![Neighbor::new(SERVER, SERVER_ASN)?], routes: &[] })
+        };
+        let machine = |label, address: &str| stage.fabric.machine(scene, label, &[&format!("{address}/64")]);
+        let frr = Frr::start(scene, &machine("frr", FRR)?, &of(64601, "10.77.0.11")?)?;
+        frr.configure(&["router bgp 64601", "no bgp network import-check"])?;
+        let bird = Bird::start(scene, &machine("bird", BIRD)?, &of(64602, "10.77.0.12")?)?;
+        for router in [&frr as &dyn Router, &bird] {
+            stage.server.wait_until("a session over IPv6", SESSION, || router.ensure_established(SERVER.parse()?))?;
+        }
+        frr.announce(64601, "2001:db8:beef::/48")?;
+        stage.next_hops(&bird, "2001:db8:beef::/48", &[FRR])?;
+        let path = bird.path_from(SERVER.parse()?, "2001:db8:beef::/48")?;
+        ensure!(path.as_path == "64601", "{path:?}");
+        Ok(())
+    })
+}
+
+/// RFC 7911 from BIRD and to FRR, which takes all there are; RFC 9234 between the server and FRR; and a limit that costs no session.
+#[test]
+fn paths_roles_and_a_limit_that_drops() -> Result<()> {
+    scene("several paths, roles, and a limit that drops", |scene| {
+        let clients = [
+            client("frr", FRR, ", role: RouteServer, maxPaths: 4"),
+            client("bird", BIRD, ", severalPaths: true"),
+            client("gobgp", GOBGP, ", maxPrefixes: 2, onExcess: Drop"),
+        ];
+        let mut stage = Stage::new(scene, &with_clients(&clients, ""))?;
+        let frr = stage.frr(64601)?;
+        frr.configure(&["router bgp 64601", &format!("neighbor {SERVER} local-role rs-client")])?;
+        let bird = stage.bird(64602)?;
+        let gobgp = stage.gobgp(64603)?;
+        bird.edit(
+            "protocol static static_ipv4 { ipv4;",
+            "protocol static second { ipv4 { preference 90; }; route 198.51.100.0/24 via 10.77.0.98; }
+             protocol static static_ipv4 { ipv4; route 198.51.100.0/24 via 10.77.0.99;",
+        )?;
+        bird.edit("export none;", "export where source = RTS_STATIC; next hop keep; add paths tx;")?;
+        stage.established(&[&frr, &bird, &gobgp])?;
+        stage.next_hops(&frr, "198.51.100.0/24", &["10.77.0.98", "10.77.0.99"])?;
+        // GoBGP takes one.
+        let one = gobgp.paths("198.51.100.0/24")?;
+        ensure!(one.len() == 1, "GoBGP has {one:?}");
+        scene.step("both paths of BIRD's come to FRR");
+
+        let marks: Vec<_> = frr.paths("198.51.100.0/24")?.iter().map(|path| path.otc).collect();
+        ensure!(marks == [Some(SERVER_ASN), Some(SERVER_ASN)], "FRR has the marks {marks:?}");
+        frr.configure(&["router bgp 64601", &format!("neighbor {SERVER} local-role customer")])?;
+        stage.server.wait_until("FRR to be told why", SESSION, || {
+            let said = frr.last_notification(server()?)?;
+            ensure!(said.starts_with("020B"), "FRR's last NOTIFICATION is {said}");
+            Ok(())
+        })?;
+        frr.configure(&["router bgp 64601", &format!("neighbor {SERVER} local-role rs-client")])?;
+        stage.established(&[&frr])?;
+        scene.step("a client in another role is refused in words");
+
+        for prefix in ["192.0.2.0/26", "192.0.2.64/26", "192.0.2.128/26"] {
+            gobgp.announce(prefix)?;
+        }
+        stage.next_hops(&frr, "192.0.2.64/26", &[GOBGP])?;
+        stage.server.wait_until("a refusal beyond the limit", CHANGE, || {
+            let metrics = stage.machine.run("busybox", &format!("wget -q -O - http://{METRICS}/metrics"))?;
+            let wanted = format!("roadstead_bgp_prefixes_accepted{{peer=\"gobgp/{GOBGP}\"}} 2");
+            let refused = format!("roadstead_bgp_prefixes_refused{{peer=\"gobgp/{GOBGP}\"}} 1");
+            ensure!(metrics.contains(&wanted) && metrics.contains(&refused), "{metrics}");
+            Ok(())
+        })?;
+        gobgp.ensure_established(server()?)?;
+        ensure!(frr.paths("192.0.2.128/26")?.is_empty(), "the prefix beyond the limit was told");
+        Ok(())
+    })
+}
+
+/// RFC 4724: clients keep what they were told while the server restarts, and it tells nothing before they have told theirs.
+#[test]
+fn a_restart_costs_no_route() -> Result<()> {
+    scene("a route server that restarts", |scene| {
+        let restart = "  gracefulRestart: {restartTimeSeconds: 120, establishSeconds: 10, deferralSeconds: 90}\n";
+        // FRR dials once and then waits to be dialled by whoever restarts.
+        let clients = [client("bird", BIRD, ""), client("frr", FRR, ", passive: false")];
+        let mut stage = Stage::new(scene, &with_clients(&clients, restart))?;
+        let restarting = |asn, router_id| -> Result<RouterConfig> {
+            let graceful_restart = GracefulRestart::Restarting(120);
+            let neighbor = Neighbor { graceful_restart, ..Neighbor::new(SERVER, SERVER_ASN)? };
+            Ok(RouterConfig { neighbors: vec![neighbor], ..config(asn, router_id)? })
+        };
+        let bird = Bird::start(scene, &stage.machine("bird", BIRD)?, &restarting(64602, BIRD)?)?;
+        let frr = Frr::start(scene, &stage.machine("frr", FRR)?, &restarting(64601, FRR)?)?;
+        stage.established(&[&bird, &frr])?;
+        frr.announce(64601, "203.0.113.0/24")?;
+        // Not before the first wait is over.
+        stage.server.wait_until("the first routes", SESSION, || bird.ensure_next_hops("203.0.113.0/24", &[FRR]))?;
+        let mut stage = stage.restart(|| {
+            for _ in 0..20 {
+                bird.ensure_next_hops("203.0.113.0/24", &[FRR])?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(())
+        })?;
+        stage.server.wait_for_log("routes are held back until clients are back", CHANGE)?;
+        let deadline = std::time::Instant::now() + SESSION;
+        while !stage.server.log().contains("routes are told from now on") {
+            bird.ensure_next_hops("203.0.113.0/24", &[FRR])?;
+            ensure!(
+                std::time::Instant::now() < deadline,
+                "the server keeps its routes to itself: {}",
+                stage.server.log()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        stage.established(&[&bird, &frr])?;
+        stage.next_hops(&bird, "203.0.113.0/24", &[FRR])?;
+        Ok(())
+    })
+}
+
+/// RFC 4456 section 6: between clients and others, and nothing between others.
+#[test]
+fn a_reflector_with_peers_that_are_no_clients() -> Result<()> {
+    scene("a reflector and non-clients", |scene| {
+        let entry = |name: &str, address: &str, more: &str| format!("name: {name}, prefix: {address}/32{more}");
+        let clients = [
+            entry("frr", FRR, ", nonClient: true"),
+            entry("bird", BIRD, ", nonClient: true"),
+            entry("gobgp", GOBGP, ""),
+        ];
+        let mut stage = Stage::new(scene, &with_clients(&clients, "  reflector: true\n"))?;
+        let frr = stage.frr(SERVER_ASN)?;
+        let bird = stage.bird(SERVER_ASN)?;
+        let gobgp = stage.gobgp(SERVER_ASN)?;
+        stage.established(&[&frr, &bird, &gobgp])?;
+        frr.announce(SERVER_ASN, "203.0.113.0/24")?;
+        gobgp.announce("198.51.100.0/24")?;
+        stage.next_hops(&gobgp, "203.0.113.0/24", &[FRR])?;
+        stage.next_hops(&frr, "198.51.100.0/24", &[GOBGP])?;
+        // After this one, so what was to come before it has come.
+        stage.next_hops(&bird, "198.51.100.0/24", &[GOBGP])?;
+        bird.ensure_next_hops("203.0.113.0/24", &[])
     })
 }

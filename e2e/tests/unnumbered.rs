@@ -125,7 +125,7 @@ fn run(scene: &Scene, node: &Namespace, manifests: &Manifests) -> Result<Process
 /// Fails, saying what it saw, unless so many routes were accepted from a peer.
 fn ensure_accepted(node: &Namespace, peer: &str, count: u32) -> Result<()> {
     let metrics = node.run("curl", &format!("-s --max-time 5 http://{METRICS}/metrics"))?;
-    let wanted = format!("roadstead_speaker_prefixes_accepted{{peer=\"{peer}\"}} {count}");
+    let wanted = format!("roadstead_bgp_prefixes_accepted{{peer=\"{peer}\"}} {count}");
     ensure!(metrics.lines().any(|line| line == wanted), "no {wanted} in {metrics}");
     Ok(())
 }
@@ -208,7 +208,7 @@ fn bfd_with_frr_by_interface() -> Result<()> {
             let theirs = frr.bfd(address)?;
             ensure!(theirs == "up", "FRR's BFD session is {theirs}");
             let metrics = node.run("curl", &format!("-s --max-time 5 http://{METRICS}/metrics"))?;
-            let wanted = "roadstead_speaker_bfd_session_up{peer=\"behind-eth0\"} 1";
+            let wanted = "roadstead_bfd_session_up{peer=\"behind-eth0\"} 1";
             ensure!(metrics.lines().any(|line| line == wanted), "no {wanted} in {metrics}");
             Ok(())
         };

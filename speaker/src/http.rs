@@ -1,8 +1,8 @@
 //! `/sessions`, `/metrics`, `/livez` and `/readyz`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -21,7 +21,8 @@ use crate::{local, report};
 pub struct Telemetry {
     engine: Handle,
     ready: Arc<AtomicBool>,
-    prefixes: Arc<std::sync::atomic::AtomicUsize>,
+    /// Of a speaker, once it is known.
+    prefixes: Arc<Mutex<Option<usize>>>,
 }
 
 impl Telemetry {
@@ -37,7 +38,7 @@ impl Telemetry {
 
     /// How many distinct prefixes the node wants announced.
     pub fn set_prefixes(&self, count: usize) {
-        self.prefixes.store(count, Ordering::Relaxed);
+        *self.prefixes.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
     }
 }
 
@@ -71,7 +72,11 @@ async fn readyz(State(telemetry): State<Telemetry>) -> (StatusCode, &'static str
 async fn metrics(State(telemetry): State<Telemetry>) -> Result<String, (StatusCode, String)> {
     let sessions = telemetry.engine.status().await.map_err(internal)?;
     let registry = Registry::new();
-    register(&registry, &sessions, telemetry.prefixes.load(Ordering::Relaxed)).map_err(internal)?;
+    let prefixes = *telemetry.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(prefixes) = prefixes {
+        register_speaker(&registry, prefixes).map_err(internal)?;
+    }
+    register(&registry, &sessions).map_err(internal)?;
     let bfd = telemetry.engine.bfd().await.map_err(internal)?;
     register_bfd(&registry, &bfd.bfd).map_err(internal)?;
     TextEncoder::new().encode_to_string(&registry.gather()).map_err(internal)
@@ -102,31 +107,36 @@ async fn sessions(State(telemetry): State<Telemetry>) -> Result<String, (StatusC
     Ok(lines.join("\n") + "\n")
 }
 
-fn register(registry: &Registry, sessions: &[PeerStatus], prefixes: usize) -> prometheus::Result<()> {
+/// A route server announces nothing of its own.
+fn register_speaker(registry: &Registry, prefixes: usize) -> prometheus::Result<()> {
     let wanted = IntGauge::new("roadstead_speaker_prefixes", "Distinct prefixes that this node wants announced.")?;
     wanted.set(gauge(prefixes as u64));
-    registry.register(Box::new(wanted))?;
+    registry.register(Box::new(wanted))
+}
+
+/// Of whoever runs the engine.
+fn register(registry: &Registry, sessions: &[PeerStatus]) -> prometheus::Result<()> {
     let families: [(&str, &str, fn(&PeerStatus) -> u64); 10] = [
-        ("roadstead_speaker_session_up", "1 while the session is established.", |s| {
+        ("roadstead_bgp_session_up", "1 while the session is established.", |s| {
             u64::from(s.state == SessionState::Established)
         }),
-        ("roadstead_speaker_session_flaps", "Established sessions lost since the peer was configured.", |s| s.flaps),
-        ("roadstead_speaker_prefixes_sent", "Prefixes that the peer was told.", |s| s.prefixes_sent as u64),
-        ("roadstead_speaker_prefixes_received", "Announcements received in this session.", |s| s.prefixes_received),
-        ("roadstead_speaker_prefixes_accepted", "Prefixes accepted from the peer.", |s| s.prefixes_accepted as u64),
-        ("roadstead_speaker_prefixes_refused", "Announcements refused in this session.", |s| s.refused.values().sum()),
+        ("roadstead_bgp_session_flaps", "Established sessions lost since the peer was configured.", |s| s.flaps),
+        ("roadstead_bgp_prefixes_sent", "Prefixes that the peer was told.", |s| s.prefixes_sent as u64),
+        ("roadstead_bgp_prefixes_received", "Announcements received in this session.", |s| s.prefixes_received),
+        ("roadstead_bgp_prefixes_accepted", "Prefixes accepted from the peer.", |s| s.prefixes_accepted as u64),
+        ("roadstead_bgp_prefixes_refused", "Announcements refused in this session.", |s| s.refused.values().sum()),
         (
-            "roadstead_speaker_updates_with_discarded_attributes",
+            "roadstead_bgp_updates_with_discarded_attributes",
             "Malformed UPDATEs in this session that cost an attribute (RFC 7606).",
             |s| s.updates_with_discarded_attributes,
         ),
         (
-            "roadstead_speaker_updates_treated_as_withdrawn",
+            "roadstead_bgp_updates_treated_as_withdrawn",
             "Malformed UPDATEs in this session that cost their routes (RFC 7606).",
             |s| s.updates_treated_as_withdrawn,
         ),
-        ("roadstead_speaker_messages_in", "BGP messages received since the peer was configured.", |s| s.messages_in),
-        ("roadstead_speaker_messages_out", "BGP messages sent since the peer was configured.", |s| s.messages_out),
+        ("roadstead_bgp_messages_in", "BGP messages received since the peer was configured.", |s| s.messages_in),
+        ("roadstead_bgp_messages_out", "BGP messages sent since the peer was configured.", |s| s.messages_out),
     ];
     for (name, help, value) in families {
         let family = IntGaugeVec::new(Opts::new(name, help), &["peer"])?;
@@ -137,7 +147,7 @@ fn register(registry: &Registry, sessions: &[PeerStatus], prefixes: usize) -> pr
     }
     register_by(
         registry,
-        "roadstead_speaker_refusals",
+        "roadstead_bgp_refusals",
         "Announcements refused in this session, by reason.",
         "reason",
         sessions,
@@ -145,7 +155,7 @@ fn register(registry: &Registry, sessions: &[PeerStatus], prefixes: usize) -> pr
     )?;
     register_by(
         registry,
-        "roadstead_speaker_malformed_updates",
+        "roadstead_bgp_malformed_updates",
         "Malformed UPDATEs in this session that cost less than it, by what they cost (RFC 7606).",
         "outcome",
         sessions,
@@ -159,7 +169,7 @@ fn register(registry: &Registry, sessions: &[PeerStatus], prefixes: usize) -> pr
     )?;
     register_by(
         registry,
-        "roadstead_speaker_max_prefixes",
+        "roadstead_bgp_max_prefixes",
         "Accepted prefixes that are allowed, by family; absent where there is no limit.",
         "family",
         sessions,
@@ -187,11 +197,11 @@ fn register_by(
 
 fn register_bfd(registry: &Registry, bfd: &BfdStatus) -> prometheus::Result<()> {
     let families: [(&str, &str, fn(&BfdSessionStatus) -> u64); 5] = [
-        ("roadstead_speaker_bfd_session_up", "1 while the BFD session is up.", |s| u64::from(s.state == BfdState::Up)),
-        ("roadstead_speaker_bfd_session_ups", "How often the BFD session came up.", |s| s.ups),
-        ("roadstead_speaker_bfd_session_downs", "How often the BFD session went from Up to Down.", |s| s.downs),
-        ("roadstead_speaker_bfd_packets_in", "BFD packets received and not discarded.", |s| s.packets_in),
-        ("roadstead_speaker_bfd_packets_out", "BFD packets sent.", |s| s.packets_out),
+        ("roadstead_bfd_session_up", "1 while the BFD session is up.", |s| u64::from(s.state == BfdState::Up)),
+        ("roadstead_bfd_session_ups", "How often the BFD session came up.", |s| s.ups),
+        ("roadstead_bfd_session_downs", "How often the BFD session went from Up to Down.", |s| s.downs),
+        ("roadstead_bfd_packets_in", "BFD packets received and not discarded.", |s| s.packets_in),
+        ("roadstead_bfd_packets_out", "BFD packets sent.", |s| s.packets_out),
     ];
     for (name, help, value) in families {
         let family = IntGaugeVec::new(Opts::new(name, help), &["peer"])?;
@@ -201,7 +211,7 @@ fn register_bfd(registry: &Registry, bfd: &BfdStatus) -> prometheus::Result<()> 
         registry.register(Box::new(family))?;
     }
     let help = "BFD packets thrown away, by reason; without a peer where they belong to no session.";
-    let discarded = IntGaugeVec::new(Opts::new("roadstead_speaker_bfd_packets_discarded", help), &["peer", "reason"])?;
+    let discarded = IntGaugeVec::new(Opts::new("roadstead_bfd_packets_discarded", help), &["peer", "reason"])?;
     let of_nobody = bfd.discarded.iter().map(|(reason, count)| ("", reason, count));
     let of_sessions = bfd
         .sessions

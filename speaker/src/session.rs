@@ -218,18 +218,20 @@ pub fn bfd(bfd: checked::Bfd) -> BfdConfig {
     }
 }
 
+/// A limit as the engine takes it.
+pub fn max_prefixes(checked::MaxPrefixes { limit, warn_at, excess }: checked::MaxPrefixes) -> MaxPrefixes {
+    let excess = match excess {
+        checked::Excess::Close { restart } => Excess::Close { restart },
+        checked::Excess::Drop => Excess::Drop,
+    };
+    MaxPrefixes { limit, warn_at, excess }
+}
+
 fn import(import: &checked::Import) -> ImportPolicy {
     let rule =
         |rule: &checked::PrefixRule| bgp::PrefixRule { prefix: rule.prefix, ge: Some(rule.ge), le: Some(rule.le) };
     let accept = import.accept.iter().map(rule).collect();
-    let max_prefixes = import.max_prefixes.map(|checked::MaxPrefixes { limit, warn_at, excess }| MaxPrefixes {
-        limit,
-        warn_at,
-        excess: match excess {
-            checked::Excess::Close { restart } => Excess::Close { restart },
-            checked::Excess::Drop => Excess::Drop,
-        },
-    });
+    let max_prefixes = import.max_prefixes.map(max_prefixes);
     let ImportPolicy { mut refuse, .. } = ImportPolicy::default();
     refuse.extend(import.refuse.iter().map(|purpose| match purpose {
         kinds::Purpose::Private => Purpose::Private,

@@ -87,7 +87,7 @@ impl Import {
         let refuse = raw.refuse.iter().copied().collect();
         Self {
             accept,
-            max_prefixes: max_prefixes(raw, findings),
+            max_prefixes: limit("spec.import", Limit::of(raw), findings),
             allow_own_asn: checked.unwrap_or_default(),
             refuse,
             aigp: raw.aigp,
@@ -99,31 +99,47 @@ impl Import {
 /// leaked a table for a moment must not keep a node's addresses off the network until a person comes.
 const DEFAULT_RESTART_SECONDS: i32 = 300;
 
-fn max_prefixes(raw: &kinds::Import, findings: &mut Findings) -> Option<MaxPrefixes> {
+/// The fields of a limit, of whatever object.
+pub(super) struct Limit {
+    pub(super) max_prefixes: Option<i32>,
+    pub(super) warn_at_percent: Option<i32>,
+    pub(super) on_excess: Option<OnExcess>,
+    pub(super) restart_seconds: Option<i32>,
+}
+
+impl Limit {
+    const fn of(raw: &kinds::Import) -> Self {
+        let kinds::Import { max_prefixes, warn_at_percent, on_excess, restart_seconds, .. } = *raw;
+        Self { max_prefixes, warn_at_percent, on_excess, restart_seconds }
+    }
+}
+
+/// `at`: the part of the object that has the fields.
+pub(super) fn limit(at: &str, raw: Limit, findings: &mut Findings) -> Option<MaxPrefixes> {
     let restart_is_idle = raw.on_excess == Some(OnExcess::Drop) && raw.restart_seconds.is_some();
     if let Some(given) = raw.restart_seconds.filter(|_| restart_is_idle) {
-        findings.refuse("spec.import.restartSeconds", given, "is for onExcess: Close");
+        findings.refuse(format!("{at}.restartSeconds"), given, "is for onExcess: Close");
     }
     let Some(limit) = raw.max_prefixes else {
         if raw.warn_at_percent.is_some() || raw.on_excess.is_some() || raw.restart_seconds.is_some() {
             let allowed = "must be given with warnAtPercent, onExcess or restartSeconds";
-            findings.refuse("spec.import.maxPrefixes", "", allowed);
+            findings.refuse(format!("{at}.maxPrefixes"), "", allowed);
         }
         return None;
     };
     let checked_limit = u32::try_from(limit).ok().filter(|limit| (1..=100_000_000).contains(limit));
     if checked_limit.is_none() {
-        findings.refuse("spec.import.maxPrefixes", limit, "must be from 1 to 100000000");
+        findings.refuse(format!("{at}.maxPrefixes"), limit, "must be from 1 to 100000000");
     }
     let warn_at = raw.warn_at_percent.unwrap_or(75);
     let checked_warn_at = u8::try_from(warn_at).ok().filter(|percent| (1..=100).contains(percent));
     if checked_warn_at.is_none() {
-        findings.refuse("spec.import.warnAtPercent", warn_at, "must be from 1 to 100");
+        findings.refuse(format!("{at}.warnAtPercent"), warn_at, "must be from 1 to 100");
     }
     let restart = raw.restart_seconds.unwrap_or(DEFAULT_RESTART_SECONDS);
     let checked_restart = u64::try_from(restart).ok().filter(|seconds| *seconds <= 604_800);
     if checked_restart.is_none() {
-        findings.refuse("spec.import.restartSeconds", restart, "must be from 0 to 604800");
+        findings.refuse(format!("{at}.restartSeconds"), restart, "must be from 0 to 604800");
     }
     let excess = match raw.on_excess {
         None | Some(OnExcess::Close) => {

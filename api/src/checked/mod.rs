@@ -29,7 +29,7 @@ pub use pod_pool::{LeftOut, PodPool, PodRanges, PoolRoute};
 pub use pool::{NamespaceChoice, Pool};
 pub use pools_in_force::{InForce, Overlap, pools_in_force};
 pub use range::{AddressRange, RangeError};
-pub use route_server::{RouteServer, RouteServerClient};
+pub use route_server::{RouteServer, RouteServerClient, RouteServerRestart};
 pub use selector::{Expression, Selector};
 pub use service::{FamilyPolicy, LoadBalancer, Port, Protocol, ServiceKey, TrafficPolicy, status_addresses};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::import::{Limit, MaxPrefixes, limit};
 use super::peer::{Authentication, Bfd, Family, TransportMode, Ttl, asn, authentication, bfd, timers, ttl};
 use super::range::parse_cidr;
 use super::{Findings, Invalid, ObjectRef};
@@ -28,6 +29,19 @@ pub struct RouteServer {
     pub clients: Vec<RouteServerClient>,
     /// Of a reflector (RFC 4456): its cluster. `None`: it is a route server (RFC 7947).
     pub reflector: Option<Ipv4Addr>,
+    /// `None`: a lost session takes its routes with it, on both sides.
+    pub graceful_restart: Option<RouteServerRestart>,
+}
+
+/// Graceful restart of a route server and of its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteServerRestart {
+    /// How long clients keep our routes; 1 s to 4095 s.
+    pub restart_time: Duration,
+    /// How long after the start clients are waited for; no more than `deferral`.
+    pub establish: Duration,
+    /// How long after the start nothing is told, at the most.
+    pub deferral: Duration,
 }
 
 /// Everybody inside a prefix, or one machine.
@@ -39,12 +53,18 @@ pub struct RouteServerClient {
     pub prefix: IpNet,
     /// The ASNs that they may have: of a reflector ours alone, else any of these but ours.
     pub asns: Vec<RangeInclusive<u32>>,
-    /// More accepted prefixes than this end a session.
-    pub max_prefixes: Option<u32>,
+    /// Of a reflector: an internal peer that is no client.
+    pub non_client: bool,
+    /// What we say that we are to it; `None`: nothing.
+    pub role: Option<kinds::RouteServerRole>,
+    /// How many accepted prefixes of each family are in order.
+    pub max_prefixes: Option<MaxPrefixes>,
     /// How many sessions there may be at a time.
     pub max_sessions: usize,
     /// How many paths to one prefix are told to who takes several.
     pub max_paths: u8,
+    /// Whether it may tell several paths to one prefix.
+    pub several_paths: bool,
     /// The families offered.
     pub families: BTreeSet<Family>,
     /// Proposed hold time; zero or at least 3 s.
@@ -65,8 +85,6 @@ pub struct RouteServerClient {
     pub mode: TransportMode,
     /// Of a reflector: routes are told with its own next hop.
     pub next_hop_self: bool,
-    /// Of a route server: it tells its role.
-    pub announce_role: bool,
 }
 
 impl RouteServer {
@@ -117,7 +135,33 @@ impl RouteServer {
             }
         }
         let reflector = if spec.reflector { Some(cluster.unwrap_or(router_id)?) } else { None };
-        Some(Self { name, asn: own?, router_id: router_id?, listen, clients, reflector })
+        let graceful_restart = spec.graceful_restart.as_ref().map(|raw| RouteServerRestart::check(raw, findings));
+        Some(Self { name, asn: own?, router_id: router_id?, listen, clients, reflector, graceful_restart })
+    }
+}
+
+impl RouteServerRestart {
+    fn check(raw: &kinds::RouteServerRestart, findings: &mut Findings) -> Self {
+        let mut seconds = |field: &str, given: i32, least: u16, most: u16| {
+            let checked = u16::try_from(given).ok().filter(|seconds| (least..=most).contains(seconds));
+            if checked.is_none() {
+                findings.refuse(
+                    format!("spec.gracefulRestart.{field}"),
+                    given,
+                    format!("must be from {least} to {most}"),
+                );
+            }
+            Duration::from_secs(checked.unwrap_or(least).into())
+        };
+        // RFC 4724 section 3: twelve bits.
+        let restart_time = seconds("restartTimeSeconds", raw.restart_time_seconds, 1, 4095);
+        let establish = seconds("establishSeconds", raw.establish_seconds, 0, 3600);
+        let deferral = seconds("deferralSeconds", raw.deferral_seconds, 0, 3600);
+        if establish > deferral {
+            let allowed = format!("must not exceed deferralSeconds ({})", raw.deferral_seconds);
+            findings.refuse("spec.gracefulRestart.establishSeconds", raw.establish_seconds, allowed);
+        }
+        Self { restart_time, establish, deferral }
     }
 }
 
@@ -154,9 +198,17 @@ impl RouteServerClient {
             given.clamp(least, most)
         };
         // Each is at least 1 by now.
-        let max_prefixes = raw.max_prefixes.map(|max| within("maxPrefixes", max, 1, 100_000_000).unsigned_abs());
         let max_sessions = within("maxSessions", raw.max_sessions, 1, 65536).unsigned_abs() as usize;
         let max_paths = within("maxPaths", raw.max_paths, 1, 64).unsigned_abs() as u8;
+        let kinds::RouteServerClient { max_prefixes, warn_at_percent, on_excess, restart_seconds, .. } = *raw;
+        let max_prefixes = limit(at, Limit { max_prefixes, warn_at_percent, on_excess, restart_seconds }, findings);
+        if raw.non_client && !reflector {
+            findings.refuse(format!("{at}.nonClient"), true, "is for a reflector's peers (RFC 4456): leave it out");
+        }
+        if raw.role.is_some() && reflector {
+            let allowed = "is for external sessions (RFC 9234), and a reflector has none: leave it out";
+            findings.refuse(format!("{at}.role"), "RouteServer", allowed);
+        }
         if raw.families.is_empty() {
             findings.refuse(format!("{at}.families"), "[]", "must list IPv4Unicast, IPv6Unicast or both");
         }
@@ -180,22 +232,18 @@ impl RouteServerClient {
                 "is a reflector's: give reflector: true, or leave it out",
             );
         }
-        if raw.announce_role && reflector {
-            findings.refuse(
-                format!("{at}.announceRole"),
-                true,
-                "is a route server's: roles are between ASes (RFC 9234)",
-            );
-        }
         let (hold_time, keepalive, connect_retry) = timers(at, &raw.timers, findings);
         let ttl = ttl(at, raw.ttl_security.as_ref(), raw.ebgp_multihop.as_ref(), findings);
         Some(Self {
             name: raw.name.0.clone(),
             prefix: prefix?,
             asns: asns?,
+            non_client: raw.non_client,
+            role: raw.role,
             max_prefixes,
             max_sessions,
             max_paths,
+            several_paths: raw.several_paths,
             families: raw.families.iter().map(|family| Family::from(*family)).collect(),
             hold_time,
             keepalive,
@@ -211,7 +259,6 @@ impl RouteServerClient {
             bfd: bfd(at, raw.bfd.as_ref(), ttl, findings),
             mode: if raw.passive { TransportMode::Passive } else { TransportMode::Both },
             next_hop_self: raw.next_hop_self,
-            announce_role: raw.announce_role,
         })
     }
 }
@@ -311,6 +358,41 @@ mod tests {
         assert_eq!(reflector.clients[0].asns, [64999..=64999]);
         assert_eq!(spec(r#","clusterID":"10.0.0.9""#).unwrap().reflector, Some(Ipv4Addr::new(10, 0, 0, 9)));
         assert!(spec(r#","clusterID":"0.0.0.0""#).unwrap_err()[0].contains("spec.clusterID"));
+        let with = |more: &str| {
+            server(&format!(
+                r#"{{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],"reflector":true,"clients":[{{{CLIENT},{more}}}]}}"#
+            ))
+        };
+        assert!(with(r#""nonClient":true"#).unwrap().clients[0].non_client);
+        let found = with(r#""role":"RouteServer""#).unwrap_err();
+        assert!(
+            found.len() == 1 && found[0].contains("spec.clients[0].role: \"RouteServer\": is for external"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_restart_defers_for_no_longer_than_it_says() {
+        let asns = r#""asnRanges":[{"from":64600,"to":64700}]"#;
+        let with = |restart: &str| {
+            server(&format!(
+                r#"{{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],"clients":[{{{CLIENT},{asns}}}],"gracefulRestart":{restart}}}"#
+            ))
+        };
+        let restart = with("{}").unwrap().graceful_restart.unwrap();
+        let [restart_time, establish, deferral] = [120, 30, 120].map(Duration::from_secs);
+        assert_eq!(restart, RouteServerRestart { restart_time, establish, deferral });
+        for (restart, expected) in [
+            (r#"{"restartTimeSeconds":0}"#, "spec.gracefulRestart.restartTimeSeconds: \"0\": must be from 1 to 4095"),
+            (r#"{"deferralSeconds":3601}"#, "spec.gracefulRestart.deferralSeconds: \"3601\": must be from 0 to 3600"),
+            (
+                r#"{"deferralSeconds":20}"#,
+                "spec.gracefulRestart.establishSeconds: \"30\": must not exceed deferralSeconds (20)",
+            ),
+        ] {
+            let found = with(restart).unwrap_err();
+            assert!(found.iter().any(|found| found.contains(expected)), "{restart}: {found:?}");
+        }
     }
 
     #[test]
@@ -335,6 +417,14 @@ mod tests {
                 &format!(r#"{{{CLIENT},{asns},"{field}":{value}}}"#),
                 &[&format!("spec.clients[0].{field}: \"{value}\": must be from 1 to")],
             );
+        }
+        for (more, expected) in [
+            (r#""onExcess":"Drop""#, "spec.clients[0].maxPrefixes: \"\": must be given with warnAtPercent, onExcess"),
+            (r#""maxPrefixes":1,"warnAtPercent":101"#, "spec.clients[0].warnAtPercent: \"101\": must be from 1 to 100"),
+            (r#""maxPrefixes":1,"onExcess":"Drop","restartSeconds":1"#, "is for onExcess: Close"),
+            (r#""nonClient":true"#, "spec.clients[0].nonClient: \"true\": is for a reflector's peers"),
+        ] {
+            check(&format!("{{{CLIENT},{asns},{more}}}"), &[expected]);
         }
         check(&format!(r#"{{{CLIENT},{asns},"families":[]}}"#), &["spec.clients[0].families"]);
         check(&format!(r#"{{{CLIENT},{asns},"passive":false}}"#), &["must be one address, like 10.77.0.0/32"]);

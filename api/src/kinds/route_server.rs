@@ -1,11 +1,12 @@
 //! `RouteServer`: passes routes on between peers without being in the path.
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AddressFamily, AsnNumber, Authentication, Bfd, CidrText, EbgpMultihop, Ipv4Text, ObjectName, SocketText, Timers,
-    TtlSecurity,
+    AddressFamily, AsnNumber, Authentication, Bfd, CidrText, EbgpMultihop, Ipv4Text, ObjectName, OnExcess, SocketText,
+    Timers, TtlSecurity,
 };
 
 /// A route server (RFC 7947) or a route reflector (RFC 4456), as `roadstead route-server` runs it.
@@ -30,7 +31,8 @@ use super::{
     validation = Rule::new("(has(self.reflector) && self.reflector) != self.clients.exists(client, has(client.asnRanges))").message("clients of a route server need asnRanges; those of a reflector are in its own ASN and have none"),
     validation = Rule::new("(has(self.reflector) && self.reflector) || self.clients.all(client, has(client.asnRanges))").message("clients of a route server need asnRanges"),
     validation = Rule::new("(has(self.reflector) && self.reflector) || !self.clients.exists(client, has(client.nextHopSelf) && client.nextHopSelf)").message("nextHopSelf is a reflector's: a route server is in nobody's way (RFC 7947)"),
-    validation = Rule::new("!(has(self.reflector) && self.reflector) || !self.clients.exists(client, has(client.announceRole) && client.announceRole)").message("announceRole is a route server's: roles are between ASes (RFC 9234)")
+    validation = Rule::new("(has(self.reflector) && self.reflector) || self.clients.all(client, !has(client.nonClient) || !client.nonClient)").message("nonClient is for a reflector's peers (RFC 4456)"),
+    validation = Rule::new("!(has(self.reflector) && self.reflector) || self.clients.all(client, !has(client.role))").message("role is for external sessions (RFC 9234), and a reflector has none")
 )]
 pub struct RouteServerSpec {
     /// Our ASN. It appears in no path that is passed on (RFC 7947 section 2.2.2).
@@ -53,6 +55,30 @@ pub struct RouteServerSpec {
     #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self != '0.0.0.0'").message("0.0.0.0 is no cluster ID"))]
     pub cluster_id: Option<Ipv4Text>,
+    /// Graceful restart (RFC 4724), in both directions: routes of a client whose connection broke stay until it is back, and where the
+    /// client agrees it keeps ours while this process restarts. Not given: off, and a lost session takes its routes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graceful_restart: Option<RouteServerRestart>,
+}
+
+/// Graceful restart of a route server. No packet goes through it, so its restart disturbs none: clients are told that forwarding goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.establishSeconds <= self.deferralSeconds").message("establishSeconds must not exceed deferralSeconds"))]
+pub struct RouteServerRestart {
+    /// How long clients keep our routes after a session broke.
+    #[serde(default = "restart_time")]
+    #[schemars(range(min = 1, max = 4095))]
+    pub restart_time_seconds: i32,
+    /// After its start the server tells nothing for so long, so that clients can come back. Then it waits for those who are telling
+    /// their routes to say End-of-RIB.
+    #[serde(default = "establish")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub establish_seconds: i32,
+    /// After its start the server tells nothing for so long at the most (RFC 4724 section 4.1: Selection_Deferral_Timer).
+    #[serde(default = "deferral")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub deferral_seconds: i32,
 }
 
 /// Everybody inside a prefix, or one machine. The entry is the policy (RFC 8212): what it lets in is told to all other clients.
@@ -62,7 +88,9 @@ pub struct RouteServerSpec {
     validation = Rule::new("!(has(self.ttlSecurity) && has(self.ebgpMultihop))").message("ttlSecurity and ebgpMultihop exclude each other (RFC 5082)"),
     validation = Rule::new("!has(self.bfd) || !has(self.bfd.minimumTTL) || !has(self.ttlSecurity) || self.ttlSecurity.hops > 1").message("bfd.minimumTTL is for clients several hops away, and ttlSecurity says one (RFC 5881 section 5)"),
     validation = Rule::new("!has(self.authentication) || has(self.passwordFile)").message("authentication says how a password signs: it needs passwordFile"),
-    validation = Rule::new("!has(self.passive) || self.passive || self.prefix.endsWith(self.prefix.contains(':') ? '/128' : '/32')").message("passive: false needs a prefix of one address: nobody can dial a whole network")
+    validation = Rule::new("!has(self.passive) || self.passive || self.prefix.endsWith(self.prefix.contains(':') ? '/128' : '/32')").message("passive: false needs a prefix of one address: nobody can dial a whole network"),
+    validation = Rule::new("has(self.maxPrefixes) || !(has(self.warnAtPercent) || has(self.onExcess) || has(self.restartSeconds))").message("warnAtPercent, onExcess and restartSeconds need maxPrefixes"),
+    validation = Rule::new("!has(self.restartSeconds) || !has(self.onExcess) || self.onExcess == 'Close'").message("restartSeconds is for onExcess: Close")
 )]
 pub struct RouteServerClient {
     /// What sessions are called after: `clients/10.77.0.5`.
@@ -73,10 +101,29 @@ pub struct RouteServerClient {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub asn_ranges: Option<Vec<AsnRange>>,
-    /// A session is closed with Cease (RFC 4486), and refused for five minutes, when more prefixes of a family than this were accepted from it; by default there is no limit.
+    /// Of a reflector: an internal peer that is no client (RFC 4456): it is told what clients tell, and clients what it tells.
+    #[serde(default)]
+    pub non_client: bool,
+    /// What we are to it (RFC 9234), as in a BGPPeer; not for a reflector. Given: a client that says it is something else than the client of a
+    /// route server is refused, and so is a route of its that is marked, as a leak; what it is told is marked to go down to customers only. By
+    /// default nothing is said of roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RouteServerRole>,
+    /// So many accepted prefixes of each family are in order, for each session; by default there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100000000))]
     pub max_prefixes: Option<i32>,
+    /// From this share of `maxPrefixes` on there is a warning; default 75.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub warn_at_percent: Option<i32>,
+    /// What the first prefix beyond `maxPrefixes` costs; default Close.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_excess: Option<OnExcess>,
+    /// How long a session that was closed for its prefixes is refused; default 300; 0: until this object changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604800))]
+    pub restart_seconds: Option<i32>,
     /// How many sessions the prefix may have at a time.
     #[serde(default = "max_sessions")]
     #[schemars(range(min = 1, max = 65536))]
@@ -85,6 +132,9 @@ pub struct RouteServerClient {
     #[serde(default = "max_paths")]
     #[schemars(range(min = 1, max = 64))]
     pub max_paths: i32,
+    /// True: it may tell several paths to one prefix (RFC 7911); each counts towards `maxPrefixes`.
+    #[serde(default)]
+    pub several_paths: bool,
     /// The address families offered.
     #[serde(default = "both_families")]
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
@@ -117,10 +167,13 @@ pub struct RouteServerClient {
     /// here. Two reflectors that do so can send packets in circles (RFC 4456 section 10).
     #[serde(default)]
     pub next_hop_self: bool,
-    /// Of a route server, true: it says that it is one (RFC 9234). What clients are told is marked to go down to their customers only, and a
-    /// marked route from a client is refused as a leak.
-    #[serde(default)]
-    pub announce_role: bool,
+}
+
+/// The one role that a route server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RouteServerRole {
+    /// We are a route server, and it a client.
+    RouteServer,
 }
 
 /// ASNs from one to another, both included.
@@ -135,6 +188,18 @@ pub struct AsnRange {
 
 fn both_families() -> Vec<AddressFamily> {
     vec![AddressFamily::IPv4Unicast, AddressFamily::IPv6Unicast]
+}
+
+fn restart_time() -> i32 {
+    120
+}
+
+fn establish() -> i32 {
+    30
+}
+
+fn deferral() -> i32 {
+    120
 }
 
 fn max_sessions() -> i32 {

@@ -22,11 +22,13 @@ use crate::bfd::BfdEvent;
 use crate::record::{RecordedSpeaker, RecordingEnd};
 use crate::{
     Accepted, ConfigError, ConnectionId, DynamicPeers, DynamicStatus, Endpoints, Event, ExplainedPath, LearnedPath,
-    NextHopRoute, Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
+    NextHopRoute, Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, SelectionDeferral,
+    Shutdown, UnknownPeer,
 };
 
 pub(super) enum Command {
     Listen { address: SocketAddr, reply: oneshot::Sender<io::Result<SocketAddr>> },
+    StopListening { address: SocketAddr, reply: oneshot::Sender<()> },
     SetPeer { key: PeerKey, config: Box<PeerConfig>, reply: oneshot::Sender<Result<(), SetPeerError>> },
     RemovePeer { key: PeerKey },
     SetDynamicPeers { key: PeerKey, peers: Box<DynamicPeers>, reply: oneshot::Sender<Result<(), SetPeerError>> },
@@ -34,6 +36,7 @@ pub(super) enum Command {
     UpdateRoutes { key: PeerKey, changes: Vec<RouteChange> },
     HandleNextHopRoutes { changes: Vec<NextHopRoute> },
     InitialSetComplete { key: PeerKey },
+    DeferSelection { deferral: SelectionDeferral },
     DynamicStatus { reply: oneshot::Sender<Vec<DynamicStatus>> },
     Status { reply: oneshot::Sender<Vec<PeerStatus>> },
     BfdStatus { reply: oneshot::Sender<BfdThreadStatus> },
@@ -216,6 +219,10 @@ impl Engine {
             Command::Listen { address, reply } => {
                 let _ = reply.send(self.listen(address));
             }
+            Command::StopListening { address, reply } => {
+                self.listeners.remove(address);
+                let _ = reply.send(());
+            }
             Command::SetPeer { key, config, reply } => {
                 let _ = reply.send(self.set_peer(now, key, *config));
             }
@@ -249,6 +256,7 @@ impl Engine {
                     warn!(%unknown, "nothing to complete");
                 }
             }
+            Command::DeferSelection { deferral } => self.speaker.defer_selection(now, deferral),
             Command::DynamicStatus { reply } => {
                 let _ = reply.send(self.speaker.dynamic_status());
             }
@@ -284,7 +292,8 @@ impl Engine {
         let callers: Vec<Caller> = self.callers().collect();
         let listener = self.listeners.add(listener, &callers)?;
         let address = listener.local_addr()?;
-        self.tasks.spawn(tasks::accept(listener, self.input_sender.clone()));
+        let accepting = self.tasks.spawn(tasks::accept(listener, self.input_sender.clone()));
+        self.listeners.accept_by(address, accepting);
         Ok(address)
     }
 

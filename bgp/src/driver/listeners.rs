@@ -15,11 +15,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
+use socket2::SockRef;
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tracing::debug;
 
 use super::socket::Key;
 use super::{KeyConflict, SetPeerError};
@@ -125,6 +128,8 @@ pub(super) struct Listeners(Vec<Listener>);
 struct Listener {
     socket: Arc<TcpListener>,
     address: SocketAddr,
+    /// The task that waits for connections and has the socket too.
+    accepting: Option<AbortHandle>,
     /// As they are on the socket.
     keys: BTreeMap<IpNet, Key>,
 }
@@ -132,7 +137,8 @@ struct Listener {
 impl Listeners {
     /// Takes a socket over, with the keys for those who may reach it.
     pub(super) fn add(&mut self, socket: TcpListener, callers: &[Caller]) -> io::Result<Arc<TcpListener>> {
-        let listener = Listener { address: socket.local_addr()?, socket: Arc::new(socket), keys: BTreeMap::new() };
+        let address = socket.local_addr()?;
+        let listener = Listener { address, socket: Arc::new(socket), accepting: None, keys: BTreeMap::new() };
         let socket = Arc::clone(&listener.socket);
         self.0.push(listener);
         // They got along as long as nothing listened for them.
@@ -142,6 +148,24 @@ impl Listeners {
             Err(error) => {
                 self.0.pop();
                 Err(io::Error::other(error))
+            }
+        }
+    }
+
+    /// Who waits on the socket with this address.
+    pub(super) fn accept_by(&mut self, address: SocketAddr, accepting: AbortHandle) {
+        if let Some(listener) = self.0.iter_mut().find(|listener| listener.address == address) {
+            listener.accepting = Some(accepting);
+        }
+    }
+
+    /// Closes the socket with this address, if there is one.
+    pub(super) fn remove(&mut self, address: SocketAddr) {
+        for listener in self.0.extract_if(.., |listener| listener.address == address) {
+            listener.accepting.inspect(AbortHandle::abort);
+            // The task lets go of the socket in its own time, and the address may be wanted again at once.
+            if let Err(error) = SockRef::from(&*listener.socket).shutdown(Shutdown::Both) {
+                debug!(%address, %error, "the socket was closed already");
             }
         }
     }

@@ -43,7 +43,7 @@ use self::engine::{Command, Engine};
 use self::recording::RecordingFile;
 use crate::{
     AoAlgorithm, ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig,
-    PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, Shutdown, UnknownPeer,
+    PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, SelectionDeferral, Shutdown, UnknownPeer,
 };
 
 /// Where to listen, and the seed of every jitter.
@@ -193,6 +193,11 @@ impl Handle {
         self.ask(|reply| Command::Listen { address, reply }).await.map_err(io::Error::other)?
     }
 
+    /// Listens on this address no more; sessions that came over it stay. Does nothing if it is not listened on.
+    pub async fn stop_listening(&self, address: SocketAddr) -> Result<(), Stopped> {
+        self.ask(|reply| Command::StopListening { address, reply }).await
+    }
+
     /// See [`Speaker::set_peer`](crate::Speaker::set_peer).
     pub async fn set_peer(&self, key: PeerKey, config: PeerConfig) -> Result<(), SetPeerError> {
         self.ask(|reply| Command::SetPeer { key, config: Box::new(config), reply }).await?
@@ -227,6 +232,11 @@ impl Handle {
     /// See [`Speaker::initial_set_complete`](crate::Speaker::initial_set_complete).
     pub async fn initial_set_complete(&self, key: PeerKey) -> Result<(), Stopped> {
         self.tell(Command::InitialSetComplete { key }).await
+    }
+
+    /// See [`Speaker::defer_selection`](crate::Speaker::defer_selection).
+    pub async fn defer_selection(&self, deferral: SelectionDeferral) -> Result<(), Stopped> {
+        self.tell(Command::DeferSelection { deferral }).await
     }
 
     /// Every session, by name.

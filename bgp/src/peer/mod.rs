@@ -555,12 +555,13 @@ impl Peer {
         if !connection.is_established() || !connection.output.has_run_low() {
             return;
         }
+        let end_of_rib = self.end_of_rib.while_held(rib.is_held() && self.config.relay != Relay::Nothing);
         let mut again = None;
         while connection.output.has_room() {
             if let Some(message) = self.rib_out.next_message(&self.session.export) {
                 connection.output.push(&message);
             } else if connection.output.push_with(|output| rib.next_message(self.member, output)) {
-            } else if let Some((message, family)) = self.rib_out.next_marker(&self.session.export, self.end_of_rib) {
+            } else if let Some((message, family)) = self.rib_out.next_marker(&self.session.export, end_of_rib) {
                 connection.output.push(&message);
                 again = family;
             } else {
@@ -602,15 +603,30 @@ impl Peer {
     }
 
     pub(crate) fn request_writes(&mut self, context: &mut Context<'_>) {
+        let held = context.rib.is_held() && self.config.relay != Relay::Nothing;
+        let end_of_rib = self.end_of_rib.while_held(held);
         for connection in &mut self.connections {
             let waiting = !connection.output.is_empty()
                 || (connection.is_established()
-                    && (self.rib_out.has_pending(self.end_of_rib) || context.rib.has_pending(self.member)));
+                    && (self.rib_out.has_pending(end_of_rib) || context.rib.has_pending(self.member)));
             if waiting && !connection.write_requested {
                 connection.write_requested = true;
                 context.outputs.push_back(Output::Write { connection: connection.id });
             }
         }
+    }
+
+    /// Whether it is about to tell, or is telling, what it has: RFC 4724 section 4.1 lets a choice wait for that.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.config.relay != Relay::Nothing
+            && self.connections.iter().any(|connection| match (connection.state, &connection.negotiated) {
+                (State::OpenSent | State::OpenConfirm, _) => true,
+                (State::Established, Some(negotiated)) => {
+                    let will_say = negotiated.graceful_restart.as_ref().is_some_and(|restart| !restart.restarting);
+                    will_say && !negotiated.families.is_subset(&self.session.end_of_rib_received)
+                }
+                (State::Connect | State::Established, _) => false,
+            })
     }
 
     pub(crate) fn remote_ip(&self) -> IpAddr {

@@ -49,6 +49,8 @@ pub(crate) struct Negotiated {
 /// What the peer says about its restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PeerRestart {
+    /// It says that it has restarted (R), and waits for our End-of-RIB.
+    pub(crate) restarting: bool,
     /// How long we are asked to keep its routes without a session.
     pub(crate) restart_time: Duration,
     /// Both sides go on as after a lost connection when a session ends with a NOTIFICATION (RFC 8538).
@@ -309,7 +311,8 @@ fn extended_next_hops(open: &OpenMessage, config: &PeerConfig) -> ExtendedNextHo
 fn peer_restart(open: &OpenMessage, config: &PeerConfig, negotiated: &BTreeSet<Family>) -> Option<PeerRestart> {
     let ours = config.graceful_restart.as_ref()?;
     open.capabilities.iter().rev().find_map(|capability| match capability {
-        Capability::GracefulRestart { notification, restart_time, families, .. } => Some(PeerRestart {
+        Capability::GracefulRestart { restart_state, notification, restart_time, families } => Some(PeerRestart {
+            restarting: *restart_state,
             restart_time: Duration::from_secs((*restart_time).into()),
             notification: *notification && ours.notification,
             forwarding: families

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::bfd::BfdFailure;
-use crate::{Asn, ConnectionId, Endpoints, NextHopRoute, PeerAsn, PeerConfig, RouteAttributes, RouteChange, Shutdown};
+use crate::{
+    Asn, ConnectionId, Endpoints, NextHopRoute, PeerAsn, PeerConfig, RouteAttributes, RouteChange, SelectionDeferral,
+    Shutdown,
+};
 
 /// One call, with its time in nanoseconds since the recording began. The methods of the same names say what they mean.
 ///
@@ -112,6 +115,10 @@ pub enum Entry {
         at: u64,
         changes: Vec<NextHopRoute>,
     },
+    DeferSelection {
+        at: u64,
+        deferral: SelectionDeferral,
+    },
 }
 
 /// A [`RouteChange`]; attributes by their position among those of the entry.
@@ -170,6 +177,7 @@ impl Entry {
             | Self::HandleWritten { at, .. }
             | Self::HandleBfdDown { at, .. }
             | Self::HandleNextHopRoutes { at, .. }
+            | Self::DeferSelection { at, .. }
             | Self::HandleTimeout { at } => Some(*at),
             Self::PollOutput { .. } | Self::End(_) => None,
         }

@@ -11,7 +11,7 @@ use super::recording;
 use crate::bfd::BfdFailure;
 use crate::{
     Accepted, ConfigError, ConnectionId, DynamicPeers, Endpoints, NextHopRoute, Output, PeerConfig, PeerKey,
-    RouteChange, Shutdown, Speaker, UnknownPeer,
+    RouteChange, SelectionDeferral, Shutdown, Speaker, UnknownPeer,
 };
 
 /// A [`Speaker`] with the same inputs, and a recording of them if one was asked for.
@@ -110,6 +110,12 @@ impl RecordedSpeaker {
     pub fn initial_set_complete(&mut self, now: Instant, key: &PeerKey) -> Result<(), UnknownPeer> {
         self.record(now, |at| Entry::InitialSetComplete { at, key: key.to_string() });
         self.speaker.initial_set_complete(now, key)
+    }
+
+    /// See [`Speaker::defer_selection`].
+    pub fn defer_selection(&mut self, now: Instant, deferral: SelectionDeferral) {
+        self.record(now, |at| Entry::DeferSelection { at, deferral });
+        self.speaker.defer_selection(now, deferral);
     }
 
     /// See [`Speaker::shutdown`].

@@ -87,6 +87,7 @@ impl<'a> Replay<'a> {
             Entry::InitialSetComplete { key, .. } => {
                 drop(self.speaker.initial_set_complete(now, &PeerKey::from(key.as_str())));
             }
+            Entry::DeferSelection { deferral, .. } => self.speaker.defer_selection(now, *deferral),
             Entry::Shutdown { shutdown, .. } => self.speaker.shutdown(now, shutdown),
             Entry::HandleDialled { connection, endpoints, .. } => {
                 self.speaker.handle_dialled(now, *connection, *endpoints);

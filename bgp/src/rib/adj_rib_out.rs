@@ -323,3 +323,10 @@ pub(crate) enum EndOfRib {
     Withhold,
     Release,
 }
+
+impl EndOfRib {
+    /// While others' routes are held back the dump is not complete, whatever the embedder says.
+    pub(crate) const fn while_held(self, held: bool) -> Self {
+        if held { Self::Withhold } else { self }
+    }
+}

@@ -103,6 +103,8 @@ pub(crate) struct Rib {
     receivers: Vec<MemberId>,
     /// Those of them that have something to write since [`Rib::take_woken`].
     woken: Vec<MemberId>,
+    /// Nothing is told of others' routes for the time being; what is to be told is noted as ever.
+    held: bool,
     octets: Vec<u8>,
     /// Once something is known of them.
     next_hops: Option<Box<NextHops>>,
@@ -124,6 +126,7 @@ impl Rib {
             free: Vec::new(),
             receivers: Vec::new(),
             woken: Vec::new(),
+            held: false,
             octets: Vec::new(),
             next_hops: None,
         }
@@ -219,13 +222,26 @@ impl Rib {
         }
     }
 
+    /// Tells nobody anything of others' routes until [`Rib::release`].
+    pub(crate) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.held = false;
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Who has got something to write.
     pub(crate) fn take_woken(&mut self) -> Vec<MemberId> {
         std::mem::take(&mut self.woken)
     }
 
     pub(crate) fn has_pending(&self, member: MemberId) -> bool {
-        self.members[member.index()].out.as_ref().is_some_and(|out| !out.is_idle())
+        !self.held && self.members[member.index()].out.as_ref().is_some_and(|out| !out.is_idle())
     }
 
     /// How many paths of others the peer was told.
@@ -242,6 +258,9 @@ impl Rib {
 
     /// Appends the next UPDATE with others' routes. `false`: there is none.
     pub(crate) fn next_message(&mut self, member: MemberId, output: &mut BytesMut) -> bool {
+        if self.held {
+            return false;
+        }
         let Some(mut out) = self.members[member.index()].out.take() else { return false };
         let relay = self.relays[member.index()];
         let view = View { member, relay, identities: &self.identities, relays: &self.relays };

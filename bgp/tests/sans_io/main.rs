@@ -11,6 +11,7 @@
 mod bfd;
 mod bugs;
 mod cases;
+mod deferral;
 mod dynamic;
 mod errors;
 mod extended;

@@ -3,7 +3,7 @@
 mod policy;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use roadstead_bgp::{
@@ -17,17 +17,17 @@ use rustbgpd_wire::{
 
 use crate::script::{encode, start_of_time};
 
-const SERVER: Asn = Asn(64999);
-const CLUSTER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
+pub(crate) const SERVER: Asn = Asn(64999);
+pub(crate) const CLUSTER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 
 /// The speaker in the middle, and its clients played by hand: client `n` has the address 10.0.0.n.
-struct Hub {
-    speaker: Speaker,
-    now: Instant,
+pub(crate) struct Hub {
+    pub(crate) speaker: Speaker,
+    pub(crate) now: Instant,
     clients: Vec<Client>,
 }
 
-struct Client {
+pub(crate) struct Client {
     number: u8,
     connection: ConnectionId,
     inbox: BytesMut,
@@ -36,15 +36,15 @@ struct Client {
     four_octet_asn: bool,
 }
 
-fn key(number: u8) -> PeerKey {
+pub(crate) fn key(number: u8) -> PeerKey {
     PeerKey::from(format!("client-{number}").as_str())
 }
 
-fn address(number: u8) -> Ipv4Addr {
+pub(crate) fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, number)
 }
 
-fn config(number: u8, asn: u32, relay: Relay) -> PeerConfig {
+pub(crate) fn config(number: u8, asn: u32, relay: Relay) -> PeerConfig {
     let remote = SocketAddr::from((address(number), 179));
     let local = if relay == Relay::RouteServerClient { SERVER } else { Asn(asn) };
     let mut config = PeerConfig::new(local, PeerAsn::Exactly(Asn(asn)), Ipv4Addr::new(10, 0, 0, 100), remote);
@@ -56,7 +56,7 @@ fn config(number: u8, asn: u32, relay: Relay) -> PeerConfig {
     config
 }
 
-fn open(number: u8, asn: u32) -> OpenMessage {
+pub(crate) fn open(number: u8, asn: u32) -> OpenMessage {
     OpenMessage {
         version: 4,
         my_as: u16::try_from(asn).unwrap_or(23456),
@@ -72,11 +72,11 @@ fn open(number: u8, asn: u32) -> OpenMessage {
 }
 
 impl Hub {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { speaker: Speaker::new(1), now: start_of_time(), clients: Vec::new() }
     }
 
-    fn route_server(clients: &[(u8, u32)]) -> Self {
+    pub(crate) fn route_server(clients: &[(u8, u32)]) -> Self {
         let mut hub = Self::new();
         for &(number, asn) in clients {
             hub.add(config(number, asn, Relay::RouteServerClient), open(number, asn), number);
@@ -84,7 +84,7 @@ impl Hub {
         hub
     }
 
-    fn add(&mut self, config: PeerConfig, open: OpenMessage, number: u8) {
+    pub(crate) fn add(&mut self, config: PeerConfig, open: OpenMessage, number: u8) {
         let several = open.capabilities.iter().any(|capability| matches!(capability, Capability::AddPath(_)));
         let four_octet_asn =
             open.capabilities.iter().any(|capability| matches!(capability, Capability::FourOctetAs { .. }));
@@ -105,22 +105,22 @@ impl Hub {
         assert!(matches!(greeting.as_slice(), [Message::Open(_), Message::Keepalive, ..]), "{greeting:?}");
     }
 
-    fn client(&mut self, number: u8) -> &mut Client {
+    pub(crate) fn client(&mut self, number: u8) -> &mut Client {
         self.clients.iter_mut().find(|client| client.number == number).unwrap()
     }
 
-    fn send(&mut self, number: u8, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, number: u8, bytes: &[u8]) {
         let connection = self.client(number).connection;
         self.speaker.handle_bytes(self.now, connection, bytes);
         self.perform();
     }
 
     /// Announces an IPv4 prefix with `more` behind ORIGIN, AS_PATH and NEXT_HOP.
-    fn announce(&mut self, number: u8, prefix: &str, path: &[u32], more: &[PathAttribute]) {
+    pub(crate) fn announce(&mut self, number: u8, prefix: &str, path: &[u32], more: &[PathAttribute]) {
         self.announce_as(number, 0, prefix, path, more);
     }
 
-    fn announce_as(&mut self, number: u8, path_id: u32, prefix: &str, path: &[u32], more: &[PathAttribute]) {
+    pub(crate) fn announce_as(&mut self, number: u8, path_id: u32, prefix: &str, path: &[u32], more: &[PathAttribute]) {
         let client = self.client(number);
         let segments = match path {
             [] => Vec::new(),
@@ -139,12 +139,12 @@ impl Hub {
         self.update(number, &[], octets, nlri);
     }
 
-    fn withdraw(&mut self, number: u8, prefix: &str) {
+    pub(crate) fn withdraw(&mut self, number: u8, prefix: &str) {
         let several = self.client(number).several;
         self.update(number, &nlri(prefix, several.then_some(0)), Vec::new(), Vec::new());
     }
 
-    fn update(&mut self, number: u8, withdrawn: &[u8], attributes: Vec<u8>, nlri: Vec<u8>) {
+    pub(crate) fn update(&mut self, number: u8, withdrawn: &[u8], attributes: Vec<u8>, nlri: Vec<u8>) {
         let message = UpdateMessage {
             withdrawn_routes: Bytes::copy_from_slice(withdrawn),
             path_attributes: attributes.into(),
@@ -154,13 +154,32 @@ impl Hub {
     }
 
     /// The connection of a client breaks.
-    fn cut(&mut self, number: u8) {
+    pub(crate) fn cut(&mut self, number: u8) {
         let connection = self.client(number).connection;
         self.speaker.handle_closed(self.now, connection, Some("connection reset".to_owned()));
         self.perform();
     }
 
-    fn perform(&mut self) {
+    /// Lets time pass, with every deadline in it; so little that nobody need say KEEPALIVE.
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        for _ in 0..1000 {
+            match self.speaker.next_deadline() {
+                Some(deadline) if deadline <= end => {
+                    self.now = self.now.max(deadline);
+                    self.speaker.handle_timeout(self.now);
+                    self.perform();
+                }
+                _ => {
+                    self.now = end;
+                    return;
+                }
+            }
+        }
+        panic!("a deadline comes back without end");
+    }
+
+    pub(crate) fn perform(&mut self) {
         while let Some(output) = self.speaker.poll_output() {
             if let Output::Write { connection } = output {
                 loop {
@@ -176,7 +195,7 @@ impl Hub {
         }
     }
 
-    fn read(&mut self, number: u8) -> Vec<Message> {
+    pub(crate) fn read(&mut self, number: u8) -> Vec<Message> {
         let client = self.client(number);
         let mut messages = Vec::new();
         while let Some(length) = peek_message_length(&client.inbox, 4096).unwrap() {
@@ -188,7 +207,7 @@ impl Hub {
 
     /// What a client has heard since the last time, one line for each prefix: `+prefix path` or `-prefix`; End-of-RIB
     /// left out.
-    fn heard(&mut self, number: u8) -> Vec<String> {
+    pub(crate) fn heard(&mut self, number: u8) -> Vec<String> {
         let messages = self.read(number);
         let (several, four_octet_asn) = {
             let client = self.client(number);
@@ -215,7 +234,7 @@ impl Hub {
     }
 
     /// The attributes of the only UPDATE that a client has heard.
-    fn attributes(&mut self, number: u8) -> Vec<PathAttribute> {
+    pub(crate) fn attributes(&mut self, number: u8) -> Vec<PathAttribute> {
         let messages = self.read(number);
         let four_octet_asn = self.client(number).four_octet_asn;
         let updates: Vec<&UpdateMessage> = messages
@@ -230,7 +249,7 @@ impl Hub {
     }
 }
 
-fn nlri(prefix: &str, path_id: Option<u32>) -> Vec<u8> {
+pub(crate) fn nlri(prefix: &str, path_id: Option<u32>) -> Vec<u8> {
     let prefix: ipnet::Ipv4Net = prefix.parse().unwrap();
     let mut octets = path_id.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default();
     octets.push(prefix.prefix_len());

@@ -1,6 +1,6 @@
 //! What an entry of `clients` means to the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use roadstead_api::checked::{self, RouteServer, RouteServerClient, TransportMode};
+use roadstead_api::kinds::RouteServerRole;
 use roadstead_bgp::{
-    AddPath, Asn, AsnRanges, Connect, DynamicPeers, Family, ImportPolicy, MaxPrefixes, Password, PeerAsn, PeerConfig,
-    PeerKey, PrefixRule, Relay, RelayedNextHop, Role, Ttl,
+    AddPath, AddPathReceive, Asn, AsnRanges, Connect, DynamicPeers, Family, GracefulRestart, ImportPolicy, MaxPrefixes,
+    Password, PeerAsn, PeerConfig, PeerKey, PrefixRule, Relay, RelayedNextHop, Role, Ttl,
 };
 use roadstead_speaker::session;
 
@@ -66,16 +67,24 @@ fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> 
     let remote = SocketAddr::new(entry.prefix.addr(), BGP_PORT);
     let mut config = PeerConfig::new(Asn(server.asn), peer_asn, server.router_id, remote);
     config.relay = match server.reflector {
+        Some(cluster) if entry.non_client => Relay::ReflectorPeer { cluster },
         Some(cluster) => Relay::ReflectorClient { cluster },
         None => Relay::RouteServerClient,
     };
     if entry.next_hop_self {
         config.relayed_next_hop = RelayedNextHop::Own;
     }
-    config.role = entry.announce_role.then_some(Role::RouteServer);
-    config.import = everything(entry.max_prefixes);
-    config.add_path = AddPath { send: entry.max_paths, ..AddPath::default() };
+    config.import = everything(entry.max_prefixes.map(session::max_prefixes));
+    let receive = if entry.several_paths { AddPathReceive::Several } else { AddPathReceive::One };
+    config.add_path = AddPath { send: entry.max_paths, receive };
     config.families = entry.families.iter().copied().map(family).collect();
+    config.role = entry.role.map(|RouteServerRole::RouteServer| Role::RouteServer);
+    config.graceful_restart = server.graceful_restart.map(|restart| GracefulRestart {
+        // RFC 4724 section 3, F: no packet goes through this process, so forwarding goes on whatever becomes of it. Packets that go
+        // through this machine are another matter: it may have been started anew, too.
+        forwarding_preserved: if entry.next_hop_self { BTreeSet::new() } else { config.families.clone() },
+        ..GracefulRestart::new(restart.restart_time)
+    });
     config.hold_time = entry.hold_time;
     config.keepalive = entry.keepalive;
     config.connect_retry = entry.connect_retry;
@@ -102,10 +111,9 @@ fn client(server: &RouteServer, entry: &RouteServerClient, directory: &Path) -> 
 }
 
 /// The entry itself is the policy that RFC 8212 asks for: who may be a client may tell every prefix that a router takes.
-fn everything(max_prefixes: Option<u32>) -> ImportPolicy {
+fn everything(max_prefixes: Option<MaxPrefixes>) -> ImportPolicy {
     let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     let rule = |prefix: IpNet| PrefixRule { prefix, ge: Some(0), le: Some(prefix.max_prefix_len()) };
-    let max_prefixes = max_prefixes.map(MaxPrefixes::new);
     ImportPolicy { accept: all.map(rule).into(), max_prefixes, ..ImportPolicy::default() }
 }
 
@@ -184,17 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_is_told_can_be_changed() {
-        let Client::Range(range) = entry(r#","announceRole":true"#).unwrap() else { panic!("not a range") };
-        assert_eq!(range.template.role, Some(Role::RouteServer));
+    fn a_reflector_may_be_in_the_way_of_packets() {
         let reflector = server(
             r#"{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],"reflector":true,
-                "clients":[{"name":"a","prefix":"10.77.0.0/16","nextHopSelf":true}]}"#,
+                "gracefulRestart":{},"clients":[{"name":"a","prefix":"10.77.0.0/16","nextHopSelf":true}]}"#,
         );
         let Ok(Client::Range(range)) = of(&reflector, Path::new("")).remove(&"a".into()).unwrap() else {
             panic!("not a range")
         };
         assert_eq!(range.template.relayed_next_hop, RelayedNextHop::Own);
+        assert_eq!(range.template.graceful_restart.unwrap().forwarding_preserved, [].into());
     }
 
     #[test]
@@ -205,6 +212,35 @@ mod tests {
             panic!("not a range")
         };
         assert_eq!(range.template.bfd.map(|bfd| bfd.hops), Some(Hops::Multi { minimum_ttl: 1 }));
+    }
+
+    #[test]
+    fn what_an_entry_asks_for_reaches_the_engine() {
+        let Client::Range(range) =
+            entry(r#","role":"RouteServer","severalPaths":true,"maxPrefixes":9,"warnAtPercent":50,"onExcess":"Drop""#)
+                .unwrap()
+        else {
+            panic!("not a range")
+        };
+        let template = range.template;
+        assert_eq!((template.role, template.add_path.receive), (Some(Role::RouteServer), AddPathReceive::Several));
+        let limit = MaxPrefixes { limit: 9, warn_at: 50, excess: roadstead_bgp::Excess::Drop };
+        assert_eq!((template.import.max_prefixes, template.graceful_restart), (Some(limit), None));
+    }
+
+    #[test]
+    fn a_peer_of_a_reflector_may_be_no_client_and_all_may_restart() {
+        let server = server(
+            r#"{"asn":64999,"routerID":"10.77.0.1","listen":["10.77.0.1:179"],"reflector":true,"gracefulRestart":{},
+                "clients":[{"name":"a","prefix":"10.77.0.0/16","nonClient":true,"families":["IPv4Unicast"]}]}"#,
+        );
+        let Ok(Client::Range(range)) = of(&server, Path::new("")).remove(&"a".into()).unwrap() else {
+            panic!("not a range")
+        };
+        assert_eq!(range.template.relay, Relay::ReflectorPeer { cluster: "10.77.0.1".parse().unwrap() });
+        let restart = range.template.graceful_restart.unwrap();
+        assert_eq!((restart.restart_time.as_secs(), restart.notification), (120, false));
+        assert_eq!(restart.forwarding_preserved, [Family::Ipv4Unicast].into());
     }
 
     #[test]

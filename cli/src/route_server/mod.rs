@@ -10,7 +10,7 @@
 
 mod clients;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use anyhow::Context;
 use roadstead_api::checked::RouteServer;
 use roadstead_api::store::{DirectoryStore, Event, Kind, Object, Store, Watch};
 use roadstead_bgp::driver::{self, Driver, DriverConfig, Handle, SetPeerError};
-use roadstead_bgp::{PeerKey, Shutdown};
+use roadstead_bgp::{PeerKey, SelectionDeferral, Shutdown};
 use roadstead_speaker::RecordFlags;
 use roadstead_speaker::http::{self, Telemetry};
 use roadstead_speaker::local;
@@ -36,7 +36,8 @@ use self::clients::Client;
 /// and no packet passes through this machine.
 ///
 /// The directory is watched: an edit takes effect within a second, sessions of entries that did not change stay up, and a file that
-/// cannot be read leaves the last good version in force. SIGTERM and SIGINT end every session with a reason (RFC 9003).
+/// cannot be read leaves the last good version in force. SIGTERM and SIGINT end every session with a reason (RFC 9003); with
+/// `gracefulRestart` they end without a word where the client has agreed to keep the routes until this process is back.
 #[derive(clap::Args)]
 #[command(after_help = "A route server for everybody in 10.77.0.0/16 whose ASN is from 64600 to 64700:\n
   apiVersion: roadstead.dev/v1alpha1
@@ -103,14 +104,27 @@ pub(crate) async fn route_server(flags: Flags) -> anyhow::Result<ExitCode> {
     local::start(&socket, local::Source::new(engine.clone(), &name), None);
     let events = store.watch(vec![Watch::one(Kind::RouteServer, &name)]);
     let (clients, refused) = (BTreeMap::new(), BTreeMap::new());
-    let mut server = Server { name, manifests, engine: engine.clone(), telemetry, wanted: None, clients, refused };
+    let mut server = Server {
+        name,
+        manifests,
+        engine: engine.clone(),
+        telemetry,
+        wanted: None,
+        started: false,
+        listening: BTreeSet::new(),
+        unusable: BTreeMap::new(),
+        clients,
+        refused,
+    };
     tokio::select! {
         result = server.run(events) => result?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("route server stops");
-    engine.shutdown(Shutdown::Leave("the route server stops".to_owned())).await;
+    let farewell = "the route server stops".to_owned();
+    let restarts = server.wanted.as_ref().is_some_and(|server| server.graceful_restart.is_some());
+    engine.shutdown(if restarts { Shutdown::Restart(farewell) } else { Shutdown::Leave(farewell) }).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -121,6 +135,11 @@ struct Server {
     engine: Handle,
     telemetry: Telemetry,
     wanted: Option<RouteServer>,
+    /// There was a manifest to start with.
+    started: bool,
+    listening: BTreeSet<SocketAddr>,
+    /// Addresses that cannot be listened on, and why; so that it is said once.
+    unusable: BTreeMap<SocketAddr, String>,
     /// What the engine was given.
     clients: BTreeMap<PeerKey, Client>,
     /// Entries that let nobody in, and why; so that it is said once.
@@ -173,7 +192,8 @@ impl Server {
 
     /// Brings the engine up to date with the manifest and the password files.
     async fn apply(&mut self) -> Result<(), driver::Stopped> {
-        self.listen().await;
+        self.defer_selection().await?;
+        self.listen().await?;
         let wanted = self.wanted.as_ref().map(|server| clients::of(server, &self.manifests)).unwrap_or_default();
         let gone: Vec<PeerKey> = self.clients.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
@@ -237,13 +257,49 @@ impl Server {
         Ok(())
     }
 
-    /// Listens where the manifest says; an address that is listened on already stays so.
-    async fn listen(&self) {
-        for address in self.wanted.iter().flat_map(|server| &server.listen) {
-            if let Err(error) = self.engine.listen(*address).await {
-                tracing::error!(%error, "no client can connect to {address}");
+    /// RFC 4724 section 4.1: clients may still have our routes from before this start, and those are better than a choice among the
+    /// first who are back.
+    async fn defer_selection(&mut self) -> Result<(), driver::Stopped> {
+        let Some(server) = &self.wanted else { return Ok(()) };
+        if !std::mem::replace(&mut self.started, true)
+            && let Some(restart) = server.graceful_restart
+        {
+            let deferral = SelectionDeferral { establish: restart.establish, limit: restart.deferral };
+            tracing::info!(establish = ?deferral.establish, limit = ?deferral.limit, "routes are held back until clients are back");
+            self.engine.defer_selection(deferral).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens where the manifest says and nowhere else; an address that is listened on already stays so.
+    async fn listen(&mut self) -> Result<(), driver::Stopped> {
+        let wanted: BTreeSet<SocketAddr> = self.wanted.iter().flat_map(|server| &server.listen).copied().collect();
+        for gone in self.listening.difference(&wanted) {
+            self.engine.stop_listening(*gone).await?;
+            tracing::info!("clients are not waited for on {gone} any more; sessions stay");
+        }
+        self.listening.retain(|address| wanted.contains(address));
+        self.unusable.retain(|address, _| wanted.contains(address));
+        for address in wanted {
+            if self.listening.contains(&address) {
+                continue;
+            }
+            match self.engine.listen(address).await {
+                Ok(_) => {
+                    tracing::info!("clients are waited for on {address}");
+                    self.unusable.remove(&address);
+                    self.listening.insert(address);
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.unusable.get(&address) != Some(&error) {
+                        tracing::error!(%error, "no client can connect to {address}");
+                        self.unusable.insert(address, error);
+                    }
+                }
             }
         }
+        Ok(())
     }
 }
 

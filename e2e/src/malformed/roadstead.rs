@@ -102,8 +102,8 @@ type Counts = BTreeMap<String, u32>;
 fn metrics(machine: &Namespace) -> Result<BTreeMap<String, Counts>> {
     let mut metrics: BTreeMap<String, Counts> = BTreeMap::new();
     for line in machine.run("busybox", &format!("wget -q -O - http://{METRICS}/metrics"))?.lines() {
-        // `roadstead_speaker_session_up{peer="case-7"} 1`
-        let parts = line.strip_prefix("roadstead_speaker_").and_then(|rest| rest.split_once("{peer=\""));
+        // `roadstead_bgp_session_up{peer="case-7"} 1`
+        let parts = line.strip_prefix("roadstead_bgp_").and_then(|rest| rest.split_once("{peer=\""));
         let Some((name, rest)) = parts else { continue };
         let (peer, value) = rest.split_once("\"}").with_context(|| format!("what is {line}?"))?;
         metrics.entry(peer.to_owned()).or_default().insert(name.to_owned(), number(value)?);

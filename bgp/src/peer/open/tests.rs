@@ -91,7 +91,7 @@ fn graceful_restart_is_offered_and_agreed_on() {
     assert_eq!(agreed(Some(true), vec![]), None, "not offered by the peer");
     let restart = |notification, forwarding: &[(Family, bool)]| {
         let forwarding = forwarding.iter().copied().collect();
-        Some(PeerRestart { restart_time: Duration::from_secs(60), notification, forwarding })
+        Some(PeerRestart { restarting: true, restart_time: Duration::from_secs(60), notification, forwarding })
     };
     let ipv4 = [(Family::Ipv4Unicast, true)];
     assert_eq!(agreed(Some(true), vec![offer(true, both.clone())]), restart(true, &ipv4), "IPv6 is not negotiated");

@@ -300,7 +300,7 @@ fn newer() -> Vec<Case> {
             &external(Discarded),
         ),
         rows("PREFIX_SID of length 1", "RFC 8669 section 6", &[Also("c0 28 01 01")], &external(Discarded)),
-        rows("PMSI_TUNNEL of length 4", "RFC 7606 section 8", &[Also("c0 16 04 00000000")], &external(Withdrawn)),
+        rows("PMSI_TUNNEL of length 4", "RFC 6514 section 5", &[Also("c0 16 04 00000000")], &external(Withdrawn)),
         rows("unknown, optional and transitive", UNKNOWN, &[Also("c0 fe 03 010203")], &both(Ok)),
         rows("unknown, optional and transitive, of length 0", UNKNOWN, &[Also("c0 fe 00")], &external(Ok)),
         rows("unknown, optional and not transitive", UNKNOWN, &[Also("80 fe 03 010203")], &both(Unread)),

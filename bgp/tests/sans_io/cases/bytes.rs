@@ -37,7 +37,7 @@ pub(crate) fn update(withdrawn: &str, attributes: &str, nlri: &str) -> Vec<u8> {
 /// RFC 4271 section 4.2; the optional parameters with their length in front, as they are.
 pub(crate) fn open(asn: u32, hold_time: u16, router_id: [u8; 4], parameters: &[u8]) -> Vec<u8> {
     let mut body = vec![4];
-    // RFC 6793 section 9: AS_TRANS where the number does not fit.
+    // RFC 6793 section 4.2.1: AS_TRANS where the number does not fit.
     body.extend(u16::try_from(asn).unwrap_or(23456).to_be_bytes());
     body.extend(hold_time.to_be_bytes());
     body.extend(router_id);

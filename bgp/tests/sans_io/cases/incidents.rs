@@ -216,7 +216,7 @@ fn other_messages() -> Vec<Case> {
         case("CVE-2024-31949: CAPABILITY message", "RFC 4271 section 6.1", 6, "00 01 04 0001 0001", Reset(1, 3)),
         case(
             "CVE-2019-16159: shutdown text longer than the message",
-            "RFC 9003 section 2",
+            "RFC 9003 section 4",
             3,
             "06 02 ff 627965",
             Closed,

@@ -58,7 +58,7 @@ fn opens() -> Vec<Case> {
         case("version 3", OPEN, version, Reset(2, 1)),
         case("another AS number than is configured", OPEN, odd_open(64999, 90, PEER_ROUTER_ID), Reset(2, 2)),
         case("AS 0", "RFC 7607 section 2", odd_open(0, 90, PEER_ROUTER_ID), Reset(2, 2)),
-        case("AS 23456", "RFC 6793 section 9", odd_open(23456, 90, PEER_ROUTER_ID), Reset(2, 2)),
+        case("AS 23456", "RFC 6793 section 4.2.1", odd_open(23456, 90, PEER_ROUTER_ID), Reset(2, 2)),
         case("router ID 0.0.0.0", "RFC 6286 section 2.2", odd_open(EXTERNAL_ASN, 90, [0; 4]), Reset(2, 3)),
         case("router ID 255.255.255.255", "RFC 6286 section 2.1", odd_open(EXTERNAL_ASN, 90, [255; 4]), Ok),
         case("router ID 224.0.0.1", "RFC 6286 section 2.1", odd_open(EXTERNAL_ASN, 90, [224, 0, 0, 1]), Ok),
@@ -160,7 +160,7 @@ fn capability_cases() -> Vec<Case> {
 }
 
 fn unexpected() -> Vec<Case> {
-    const UNEXPECTED: &str = "RFC 6608 section 3";
+    const UNEXPECTED: &str = "RFC 6608 section 4";
     let case = |name, moment: Moment, bytes, outcome| other(name, UNEXPECTED, (External, moment, Ipv4), bytes, outcome);
     let refresh = || message(5, &[0, 1, 0, 1]);
     let update = || message(2, &[0; 4]);
@@ -184,10 +184,10 @@ fn notifications() -> Vec<Case> {
         case("a NOTIFICATION of a code that does not exist", NOTIFICATION, "2a 07"),
         case("a NOTIFICATION of a subcode that does not exist", NOTIFICATION, "06 c8"),
         case("a shutdown with a text", "RFC 9003 section 2", "06 02 03 627965"),
-        case("a shutdown with a text shorter than it says", "RFC 9003 section 2", "06 02 09 627965"),
-        case("a shutdown with a text that is no UTF-8", "RFC 9003 section 2", "06 02 02 fffe"),
-        case("a hard reset with nothing inside", "RFC 8538 section 3.1", "06 09"),
-        case("a hard reset inside a hard reset", "RFC 8538 section 3.1", "06 09 06 09 06 09"),
+        case("a shutdown with a text shorter than it says", "RFC 9003 section 4", "06 02 09 627965"),
+        case("a shutdown with a text that is no UTF-8", "RFC 9003 section 4", "06 02 02 fffe"),
+        case("a hard reset with nothing inside", "RFC 8538 section 3.2", "06 09"),
+        case("a hard reset inside a hard reset", "RFC 8538 section 3.2", "06 09 06 09 06 09"),
     ]
 }
 
