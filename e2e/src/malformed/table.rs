@@ -159,8 +159,8 @@ Before each message the peer announces a route, and most messages announce it ag
   `no route`: neither the new nor the earlier route;
 - `ignored`, `earlier route`: the route as it was;
 - `reset 3/1`: a NOTIFICATION with this code and subcode, and no session any more; `closed`: no session, without a word;
-- `session up`: there is no route to look at; `stuck`: there is one, and nothing that comes behind the message is
-  taken any more; `crash`: the router ended, with all of its sessions.
+- `session up`: there is no route to look at, also when the hold timer ended the session later; `stuck`: there is one,
+  and nothing that comes behind the message is taken any more; `crash`: the router ended, with all of its sessions.
 
 An attribute that a router does not show is taken for accepted. `a limit of ours` is no RFC's: an AS_PATH of more than 750
 numbers occurs by mistake or by malice.
