@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use roadstead_api::checked::{AddressRange, Labels, PodPool};
 use roadstead_cni::socket::{AddRequest, AssignedAddress, Assignment, Attachment, NetworkIdentity, Refusal, Route};
 
@@ -372,8 +372,8 @@ impl Book {
             let address = IpNet::new(*address, pool.subnet.prefix_len()).unwrap_or_else(|_| IpNet::from(*address));
             assignment.addresses.push(AssignedAddress { address, gateway: pool.gateway });
             if let Some(gateway) = pool.gateway.filter(|_| has_default_route) {
-                let any = if pool.is_ipv4() { IpAddr::from([0u8; 4]) } else { IpAddr::from([0u8; 16]) };
-                let destination = IpNet::new_assert(any, 0);
+                // The default network of each family is the one of length 0.
+                let destination = if pool.is_ipv4() { Ipv4Net::default().into() } else { Ipv6Net::default().into() };
                 assignment.routes.push(Route { destination, gateway: Some(gateway) });
             }
             let of_pool = pool.routes.iter();
@@ -411,7 +411,8 @@ impl Book {
     /// Lets an address be found again, unless somebody else has it still.
     fn free(&mut self, address: IpAddr) {
         let is_reserved = self.reserved.values().any(|addresses| addresses.contains(&address));
-        if !is_reserved && !self.foreign.contains(&address) && !self.resting.contains_key(&address) {
+        let is_held = self.records.values().flat_map(|record| &record.held).any(|held| held.address == address);
+        if !is_reserved && !is_held && !self.foreign.contains(&address) && !self.resting.contains_key(&address) {
             self.taken.remove(address);
         }
     }

@@ -163,6 +163,18 @@ fn pools_that_nodes_share_are_claimed() {
 }
 
 #[test]
+fn what_a_record_holds_stays_taken_whoever_else_lets_it_go() {
+    let mut desk = Desk::new(&[&SMALL.replace("192.0.2.11-192.0.2.13", "192.0.2.11")]);
+    assert_eq!(desk.add(&request("a", "eth0"), None), "192.0.2.11");
+    // A node has had the address for a while, or another node a claim of it.
+    desk.book.set_foreign("192.0.2.11".parse().unwrap(), true);
+    desk.book.set_foreign("192.0.2.11".parse().unwrap(), false);
+    assert!(desk.add(&request("b", "eth0"), None).starts_with("101:"));
+    desk.release(&request("a", "eth0"));
+    assert_eq!(desk.add(&request("b", "eth0"), None), "192.0.2.11");
+}
+
+#[test]
 fn what_becomes_shared_wants_claims() {
     let mut desk = Desk::new(&[SMALL]);
     let (request, pod) = of_pod("s1", "u1");
