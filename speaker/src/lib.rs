@@ -2,7 +2,7 @@
 //!
 //! The pure part is [`picture`], the store as one node sees it: [`intent`] says what is to be announced, to whom, with which
 //! attributes, and [`session`] turns a `BGPPeer` into a session. [`fn@run`] joins it to the engine of `roadstead-bgp`; [`report`],
-//! [`http`] and [`local`] show what is going on.
+//! [`http`] and [`local`] show what is going on. [`pods`] gives the pods of the node their addresses.
 
 pub mod http;
 pub mod intent;
