@@ -69,7 +69,11 @@ impl World {
     /// Takes an event in, and tells the book what it should know of it. Returns whether somebody may have waited for it.
     pub(super) fn handle(&mut self, event: &Event, book: &mut Book) -> bool {
         match event {
-            Event::Synced(kind) => self.unsynced.remove(kind),
+            Event::Synced(kind) => {
+                let news = self.unsynced.remove(kind);
+                self.judge(book);
+                news
+            }
             Event::Applied(object) => self.apply(object, book),
             Event::Deleted(key, _) => self.delete(key, book),
         }
@@ -160,8 +164,11 @@ impl World {
         self.node_addresses = addresses;
     }
 
-    /// Of two pools that overlap the older is in force, on every node alike.
+    /// Of two pools that overlap the older is in force, on every node alike. Nobody asks before all pools are known.
     fn judge(&self, book: &mut Book) {
+        if [Kind::PodPool, Kind::AddressPool].iter().any(|kind| self.unsynced.contains(kind)) {
+            return;
+        }
         let verdicts = pools_in_force(self.pod_pools.values(), self.address_pools.values()).pod_pools;
         let overlaps = verdicts.into_iter().filter_map(|(name, verdict)| Some((name, verdict.err()?.to_string())));
         book.set_overlaps(overlaps.collect());
