@@ -11,5 +11,7 @@
 mod stage;
 mod table;
 
-pub use stage::{CHANGE, Dialler, Link, ROUTES_V4, ROUTES_V6, Stage, Transport, V4_PREFIXES, V6_PREFIXES};
+pub use stage::{
+    CHANGE, Dialler, Link, NODE, NODE_NAME, ROUTES_V4, ROUTES_V6, Stage, Transport, V4_PREFIXES, V6_PREFIXES, services,
+};
 pub use table::{DAEMONS, Daemon, Table};

@@ -18,8 +18,10 @@
 //! | [`byte_peer`] | a router of a few lines that notes when each byte came |
 //! | [`kubernetes`] | etcd, kube-apiserver, controllers, and nodes with a kubelet |
 //! | [`product`] | our binaries and a directory of manifests |
+//! | [`route_server`] | our route server on a machine |
 //! | [`malformed`] | routers that are sent what nobody should send |
 //! | [`traffic`] | packets there and back, and how many were lost |
+//! | [`unnumbered`] | links without addresses |
 //! | [`capture`] | every packet on a cable, judged by tshark |
 
 pub mod byte_peer;
@@ -30,11 +32,13 @@ pub mod malformed;
 pub mod network;
 pub mod process;
 pub mod product;
+pub mod route_server;
 pub mod routers;
 mod run;
 mod scene;
 mod sweep;
 pub mod traffic;
+pub mod unnumbered;
 mod wait;
 
 pub use process::Process;

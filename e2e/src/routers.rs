@@ -124,3 +124,9 @@ pub trait Router {
 fn member<'a>(document: &'a Value, path: &str) -> Result<&'a Value> {
     document.pointer(&format!("/{path}")).with_context(|| format!("no {path} in {document}"))
 }
+
+/// An address, without the link behind a link-local one (`fe80::1%eth0`).
+fn address(text: &str) -> Result<IpAddr> {
+    let address = text.split_once('%').map_or(text, |(address, _)| address);
+    address.parse().with_context(|| format!("{text} is no address"))
+}

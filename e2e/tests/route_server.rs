@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use roadstead_e2e::network::{Fabric, Namespace};
-use roadstead_e2e::product::{self, GRACE, Manifests};
+use roadstead_e2e::product::GRACE;
+use roadstead_e2e::route_server::RouteServer;
 use roadstead_e2e::routers::{
     Bfd, Bird, Connect, Frr, Gobgp, GracefulRestart, Hops, Neighbor, Path, Router, RouterConfig,
 };
-use roadstead_e2e::{Process, Scene, output_of, scene};
+use roadstead_e2e::{Scene, scene};
 
 /// A session that has to be tried again waits for both ends' retry timers; GoBGP rests for half a minute after an error.
 const SESSION: Duration = Duration::from_secs(60);
@@ -27,56 +28,31 @@ const GOBGP: &str = "10.77.0.13";
 struct Stage<'a> {
     scene: &'a Scene,
     fabric: Fabric,
-    machine: Namespace,
-    manifests: Manifests,
-    server: Process,
+    server: RouteServer,
 }
 
 impl<'a> Stage<'a> {
     fn new(scene: &'a Scene, spec: &str) -> Result<Self> {
         let fabric = Fabric::new(scene, "switch")?;
         let machine = fabric.machine(scene, "server", &["10.77.0.1/24", "2001:db8:77::1/64"])?;
-        let manifests = Manifests::with(scene, "manifests", &[("server.yaml", &object(spec))])?;
-        let server = start_server(scene, &machine, &manifests)?;
-        Ok(Self { scene, fabric, machine, manifests, server })
+        let server = RouteServer::start(scene, &machine, spec)?;
+        Ok(Self { scene, fabric, server })
     }
 
     /// Ends the server as an upgrade does, runs `meanwhile`, and starts it again.
     fn restart(self, meanwhile: impl FnOnce() -> Result<()>) -> Result<Self> {
-        let Self { scene, fabric, machine, manifests, server } = self;
-        let status = server.terminate(GRACE)?;
-        ensure!(status.success(), "the route server ended with {status}");
-        meanwhile()?;
-        let server = start_server(scene, &machine, &manifests)?;
-        Ok(Self { scene, fabric, machine, manifests, server })
+        let server = self.server.restart(self.scene, meanwhile)?;
+        Ok(Self { server, ..self })
     }
 
-    /// What `/sessions`, `/metrics` and the like answer.
-    fn page(&self, path: &str) -> Result<String> {
-        self.machine.run("busybox", &format!("wget -q -O - http://{METRICS}{path}"))
-    }
-
-    /// What `roadstead` answers to somebody on its machine who looks at it.
-    fn look(&self, arguments: &[&str]) -> Result<String> {
-        let socket = self.manifests.path().join(".roadstead/route-server-default/speaker.sock");
-        output_of(product::command("roadstead", None)?.args(arguments).arg("--socket").arg(socket))
-    }
-
-    /// Whether somebody could connect to this address, by the kernel's list of listening sockets.
     fn ensure_listening(&self, address: &str, expected: Listening) -> Result<()> {
-        let sockets = self.machine.run("ss", "-Hltn")?;
-        let found = sockets.lines().any(|line| line.split_whitespace().nth(3) == Some(address));
-        ensure!(found == (expected == Listening::Yes), "{address} is not as expected ({expected:?}): {sockets}");
+        let found = self.server.listens(address)?;
+        ensure!(found == (expected == Listening::Yes), "{address} is not as expected ({expected:?})");
         Ok(())
     }
 
     fn machine(&self, label: &str, address: &str) -> Result<Namespace> {
         self.fabric.machine(self.scene, label, &[&format!("{address}/24")])
-    }
-
-    /// Another version of the manifest.
-    fn edit(&self, spec: &str) -> Result<()> {
-        self.manifests.write("server.yaml", &object(spec))
     }
 
     fn frr(&self, asn: u32) -> Result<Frr> {
@@ -97,7 +73,7 @@ impl<'a> Stage<'a> {
     fn established(&mut self, routers: &[&dyn Router]) -> Result<()> {
         for router in routers {
             let what = format!("the session with {}", router.name());
-            self.server.wait_until(&what, SESSION, || router.ensure_established(server()?))?;
+            self.server.wait_until(&what, SESSION, |_| router.ensure_established(server()?))?;
         }
         Ok(())
     }
@@ -105,7 +81,7 @@ impl<'a> Stage<'a> {
     /// Waits until a router's paths to a prefix are those that `expected` says, by next hop.
     fn next_hops(&mut self, router: &dyn Router, prefix: &str, expected: &[&str]) -> Result<()> {
         let what = format!("{} and its next hops at {}", prefix, router.name());
-        self.server.wait_until(&what, CHANGE, || router.ensure_next_hops(prefix, expected))
+        self.server.wait_until(&what, CHANGE, |_| router.ensure_next_hops(prefix, expected))
     }
 }
 
@@ -114,15 +90,6 @@ enum Listening {
     Yes,
     No,
 }
-
-fn start_server(scene: &Scene, machine: &Namespace, manifests: &Manifests) -> Result<Process> {
-    let mut command = product::command("roadstead", Some(machine))?;
-    command.args(["route-server", "--metrics-address", METRICS, "--manifests"]).arg(manifests.path());
-    Process::start(scene, "route-server", &command)
-}
-
-/// On the server's own machine.
-const METRICS: &str = "127.0.0.1:9179";
 
 /// A server that listens for these clients.
 fn with_clients(clients: &[String], more: &str) -> String {
@@ -134,10 +101,6 @@ fn with_clients(clients: &[String], more: &str) -> String {
 fn client(name: &str, address: &str, more: &str) -> String {
     let length = if address.contains(':') { 128 } else { 32 };
     format!("name: {name}, prefix: \"{address}/{length}\", asnRanges: [{ALLOWED}]{more}")
-}
-
-fn object(spec: &str) -> String {
-    format!("apiVersion: roadstead.dev/v1alpha1\nkind: RouteServer\nmetadata: {{name: default}}\nspec:\n{spec}")
 }
 
 fn server() -> Result<IpAddr> {
@@ -179,7 +142,7 @@ fn clients_are_told_each_others_routes_as_they_came() -> Result<()> {
         add_path(&mut stage, &bird)?;
         limits_and_edits(&mut stage, &frr, &bird, &gobgp)?;
 
-        let status = stage.server.terminate(GRACE)?;
+        let status = stage.server.process.terminate(GRACE)?;
         ensure!(status.success(), "the route server ended with {status}");
         Ok(())
     })
@@ -248,7 +211,7 @@ fn limits_and_edits(stage: &mut Stage<'_>, frr: &Frr, bird: &Bird, gobgp: &Gobgp
     for prefix in more {
         gobgp.announce(prefix)?;
     }
-    stage.server.wait_for_log("announced more than the 3 IPv4 unicast prefixes", CHANGE)?;
+    stage.server.process.wait_for_log("announced more than the 3 IPv4 unicast prefixes", CHANGE)?;
     stage.next_hops(bird, "198.51.100.0/24", &[FRR])?;
     for prefix in more {
         stage.next_hops(bird, prefix, &[])?;
@@ -256,9 +219,9 @@ fn limits_and_edits(stage: &mut Stage<'_>, frr: &Frr, bird: &Bird, gobgp: &Gobgp
     stage.scene.step("a client that tells too much is gone with all of its routes");
 
     let since = bird.session_since(server()?)?;
-    stage.edit(&spec("{from: 64690, to: 64700}", 3))?;
+    stage.server.edit(&spec("{from: 64690, to: 64700}", 3))?;
     stage.next_hops(bird, "203.0.113.0/24", &[])?;
-    stage.server.wait_until("FRR to be told why", CHANGE, || {
+    stage.server.wait_until("FRR to be told why", CHANGE, |_| {
         let said = frr.last_notification(server()?)?;
         ensure!(said.starts_with("0202"), "FRR's last NOTIFICATION is {said}");
         Ok(())
@@ -266,7 +229,7 @@ fn limits_and_edits(stage: &mut Stage<'_>, frr: &Frr, bird: &Bird, gobgp: &Gobgp
     ensure!(bird.session_since(server()?)? == since, "BIRD's session restarted by an edit of another's entry");
     stage.scene.step("a client outside of its ASNs is refused in words, and the others do not notice");
 
-    stage.edit(&spec(ALLOWED, 100))?;
+    stage.server.edit(&spec(ALLOWED, 100))?;
     stage.established(&[frr])?;
     stage.next_hops(bird, "203.0.113.0/24", &[FRR])?;
     stage.scene.step("and let in again");
@@ -348,7 +311,7 @@ fn clients_are_watched_by_bfd() -> Result<()> {
             Ok(())
         };
         for router in [&frr as &dyn Router, &bird] {
-            stage.server.wait_until("both sessions", SESSION, || up(router))?;
+            stage.server.wait_until("both sessions", SESSION, |_| up(router))?;
         }
         scene.step("BGP and BFD are up with both");
 
@@ -356,19 +319,19 @@ fn clients_are_watched_by_bfd() -> Result<()> {
             format!("peer=everybody/{client} error=BFD session down: control detection time expired (1)")
         };
         machine.ip("link set eth0 down")?;
-        let line = stage.server.wait_for_log(&lost(FRR), CHANGE)?;
+        let line = stage.server.process.wait_for_log(&lost(FRR), CHANGE)?;
         scene.step(&format!("FRR's cable is noticed: {line}"));
         up(&bird).context("BIRD's sessions were to stay")?;
         machine.ip("link set eth0 up")?;
-        stage.server.wait_until("both sessions with FRR again", SESSION, || up(&frr))?;
+        stage.server.wait_until("both sessions with FRR again", SESSION, |_| up(&frr))?;
 
-        stage.edit(&spec(""))?;
+        stage.server.edit(&spec(""))?;
         for router in [&frr as &dyn Router, &bird] {
-            stage.server.wait_until("the end of BFD", CHANGE, || {
+            stage.server.wait_until("the end of BFD", CHANGE, |_| {
                 ensure!(up(router).is_err(), "{}'s BFD session is still up", router.name());
                 Ok(())
             })?;
-            stage.server.wait_until("BGP without BFD", SESSION, || router.ensure_established(server()?))?;
+            stage.server.wait_until("BGP without BFD", SESSION, |_| router.ensure_established(server()?))?;
         }
         Ok(())
     })
@@ -384,8 +347,8 @@ fn each_client_is_met_as_its_entry_says() -> Result<()> {
             client("gobgp", GOBGP, ", passive: false"),
         ];
         let mut stage = Stage::new(scene, &with_clients(&clients, ""))?;
-        stage.server.wait_for_log("cannot read its password file", CHANGE)?;
-        stage.manifests.write("secret", "first\n")?;
+        stage.server.process.wait_for_log("cannot read its password file", CHANGE)?;
+        stage.server.manifests.write("secret", "first\n")?;
         let neighbor = || Neighbor::new(SERVER, SERVER_ASN);
         let of = |asn, router_id, neighbor| RouterConfig { asn, router_id, neighbors: vec![neighbor], routes: &[] };
         let signed = of(64601, FRR, neighbor()?.with_password("first"));
@@ -401,25 +364,25 @@ fn each_client_is_met_as_its_entry_says() -> Result<()> {
         stage.next_hops(&gobgp, "203.0.113.0/24", &[FRR])?;
         scene.step("signed, near and dialled sessions are up");
 
-        let sessions = stage.page("/sessions")?;
+        let sessions = stage.server.page("/sessions")?;
         for (name, address) in
             [(format!("frr/{FRR}"), FRR), (format!("bird/{BIRD}"), BIRD), ("gobgp".to_owned(), GOBGP)]
         {
             let line = sessions.lines().find(|line| line.starts_with(&format!("{name} ")));
             let fits = line.is_some_and(|line| line.contains(address) && line.contains(" Established "));
             ensure!(fits, "{name} is not established in {sessions}");
-            let status = stage.look(&["status", &name])?;
+            let status = stage.server.look(&["status", &name])?;
             ensure!(status.contains("Established"), "{status}");
         }
-        let metrics = stage.page("/metrics")?;
+        let metrics = stage.server.page("/metrics")?;
         let wanted = format!("roadstead_bgp_session_up{{peer=\"frr/{FRR}\"}} 1");
         ensure!(metrics.contains(&wanted) && !metrics.contains("roadstead_speaker_"), "{metrics}");
-        let explained = stage.look(&["explain", "203.0.113.0/24"])?;
+        let explained = stage.server.look(&["explain", "203.0.113.0/24"])?;
         ensure!(explained.contains(&format!("frr/{FRR}")), "{explained}");
         scene.step("an operator sees them");
 
         let since = bird.session_since(server()?)?;
-        stage.manifests.write("secret", "second\n")?;
+        stage.server.manifests.write("secret", "second\n")?;
         stage.next_hops(&bird, "203.0.113.0/24", &[])?;
         frr.configure(&["router bgp 64601", &format!("neighbor {SERVER} password second")])?;
         stage.established(&[&frr])?;
@@ -428,22 +391,22 @@ fn each_client_is_met_as_its_entry_says() -> Result<()> {
         scene.step("another password without a restart of the server");
 
         let elsewhere = |address: &str| with_clients(&clients, "").replace(&format!("{SERVER}:179"), address);
-        stage.edit(&elsewhere("10.77.0.1:1179"))?;
-        stage.server.wait_until("the other port", CHANGE, || stage_listens(&stage.machine, "10.77.0.1:1179"))?;
+        stage.server.edit(&elsewhere("10.77.0.1:1179"))?;
+        stage.server.wait_until("the other port", CHANGE, |server| {
+            ensure!(server.listens("10.77.0.1:1179")?, "nothing listens there");
+            Ok(())
+        })?;
         stage.ensure_listening("10.77.0.1:179", Listening::No)?;
         ensure!(bird.session_since(server()?)? == since, "BIRD's session ended with the address that it came by");
-        stage.edit(&elsewhere("0.0.0.0:179"))?;
-        stage.server.wait_until("every address", CHANGE, || stage_listens(&stage.machine, "0.0.0.0:179"))?;
+        stage.server.edit(&elsewhere("0.0.0.0:179"))?;
+        stage.server.wait_until("every address", CHANGE, |server| {
+            ensure!(server.listens("0.0.0.0:179")?, "nothing listens there");
+            Ok(())
+        })?;
         stage.ensure_listening("10.77.0.1:1179", Listening::No)?;
         scene.step("listening follows the manifest");
         Ok(())
     })
-}
-
-fn stage_listens(machine: &Namespace, address: &str) -> Result<()> {
-    let sockets = machine.run("ss", "-Hltn")?;
-    ensure!(sockets.contains(&format!(" {address} ")), "nothing listens on {address}: {sockets}");
-    Ok(())
 }
 
 /// Sessions over IPv6, and next hops of clients as they came (RFC 7947 section 2.2.1).
@@ -464,7 +427,7 @@ fn clients_over_ipv6() -> Result<()> {
         frr.configure(&["router bgp 64601", "no bgp network import-check"])?;
         let bird = Bird::start(scene, &machine("bird", BIRD)?, &of(64602, "10.77.0.12")?)?;
         for router in [&frr as &dyn Router, &bird] {
-            stage.server.wait_until("a session over IPv6", SESSION, || router.ensure_established(SERVER.parse()?))?;
+            stage.server.wait_until("a session over IPv6", SESSION, |_| router.ensure_established(SERVER.parse()?))?;
         }
         frr.announce(64601, "2001:db8:beef::/48")?;
         stage.next_hops(&bird, "2001:db8:beef::/48", &[FRR])?;
@@ -504,7 +467,7 @@ fn paths_roles_and_a_limit_that_drops() -> Result<()> {
         let marks: Vec<_> = frr.paths("198.51.100.0/24")?.iter().map(|path| path.otc).collect();
         ensure!(marks == [Some(SERVER_ASN), Some(SERVER_ASN)], "FRR has the marks {marks:?}");
         frr.configure(&["router bgp 64601", &format!("neighbor {SERVER} local-role customer")])?;
-        stage.server.wait_until("FRR to be told why", SESSION, || {
+        stage.server.wait_until("FRR to be told why", SESSION, |_| {
             let said = frr.last_notification(server()?)?;
             ensure!(said.starts_with("020B"), "FRR's last NOTIFICATION is {said}");
             Ok(())
@@ -517,8 +480,8 @@ fn paths_roles_and_a_limit_that_drops() -> Result<()> {
             gobgp.announce(prefix)?;
         }
         stage.next_hops(&frr, "192.0.2.64/26", &[GOBGP])?;
-        stage.server.wait_until("a refusal beyond the limit", CHANGE, || {
-            let metrics = stage.machine.run("busybox", &format!("wget -q -O - http://{METRICS}/metrics"))?;
+        stage.server.wait_until("a refusal beyond the limit", CHANGE, |server| {
+            let metrics = server.page("/metrics")?;
             let wanted = format!("roadstead_bgp_prefixes_accepted{{peer=\"gobgp/{GOBGP}\"}} 2");
             let refused = format!("roadstead_bgp_prefixes_refused{{peer=\"gobgp/{GOBGP}\"}} 1");
             ensure!(metrics.contains(&wanted) && metrics.contains(&refused), "{metrics}");
@@ -548,7 +511,7 @@ fn a_restart_costs_no_route() -> Result<()> {
         stage.established(&[&bird, &frr])?;
         frr.announce(64601, "203.0.113.0/24")?;
         // Not before the first wait is over.
-        stage.server.wait_until("the first routes", SESSION, || bird.ensure_next_hops("203.0.113.0/24", &[FRR]))?;
+        stage.server.wait_until("the first routes", SESSION, |_| bird.ensure_next_hops("203.0.113.0/24", &[FRR]))?;
         let mut stage = stage.restart(|| {
             for _ in 0..20 {
                 bird.ensure_next_hops("203.0.113.0/24", &[FRR])?;
@@ -556,14 +519,14 @@ fn a_restart_costs_no_route() -> Result<()> {
             }
             Ok(())
         })?;
-        stage.server.wait_for_log("routes are held back until clients are back", CHANGE)?;
+        stage.server.process.wait_for_log("routes are held back until clients are back", CHANGE)?;
         let deadline = std::time::Instant::now() + SESSION;
-        while !stage.server.log().contains("routes are told from now on") {
+        while !stage.server.process.log().contains("routes are told from now on") {
             bird.ensure_next_hops("203.0.113.0/24", &[FRR])?;
             ensure!(
                 std::time::Instant::now() < deadline,
                 "the server keeps its routes to itself: {}",
-                stage.server.log()
+                stage.server.process.log()
             );
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -11,6 +11,7 @@ use roadstead_e2e::capture::Capture;
 use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::product::{self, Manifests};
 use roadstead_e2e::routers::{Bfd, Frr, Hops, Neighbor, Router, RouterConfig};
+use roadstead_e2e::unnumbered::{NODE_ASN, peer, set_link_local};
 use roadstead_e2e::{Process, Scene, scene};
 
 /// Link-local addresses become usable after a second or two, and an advertisement may take ten.
@@ -20,7 +21,6 @@ const CHANGE: Duration = Duration::from_secs(20);
 /// Several detection times, and several attempts to connect.
 const QUIET: Duration = Duration::from_secs(4);
 
-const NODE_ASN: u32 = 64500;
 const METRICS: &str = "127.0.0.1:9473";
 const V4_PREFIX: &str = "203.0.113.10/32";
 const V6_PREFIX: &str = "2001:db8:100::10/128";
@@ -79,33 +79,10 @@ type: kubernetes.io/basic-auth
 stringData: {username: bgp, password: an0ther}
 ";
 
-fn peer(interface: &str, mode: &str) -> String {
-    format!(
-        "apiVersion: roadstead.dev/v1alpha1
-kind: BGPPeer
-metadata: {{name: behind-{interface}}}
-spec:
-  localASN: {NODE_ASN}
-  peerType: External
-  interface: {interface}
-  routerID: 10.99.0.11
-  {mode}: true
-  timers: {{holdSeconds: 9, keepaliveSeconds: 3, connectRetrySeconds: 1}}
-  import: {{accept: [{{prefix: 198.51.100.0/24}}, {{prefix: \"2001:db8:51::/48\"}}]}}
-"
-    )
-}
-
 fn router(scene: &Scene, machine: &Namespace, asn: u32) -> Result<Frr> {
     let config =
         RouterConfig { asn, router_id: "10.99.0.1", neighbors: vec![Neighbor::behind("eth0", NODE_ASN)], routes: &[] };
     Frr::start_with_kernel(scene, machine, &config)
-}
-
-/// The one link-local address of an interface.
-fn set_link_local(machine: &Namespace, interface: &str, address: &str) -> Result<()> {
-    machine.ip(&format!("address flush dev {interface} scope link"))?;
-    machine.ip(&format!("address add {address}/64 dev {interface} nodad")).map(drop)
 }
 
 /// The next hops in the kernel's table, `via inet6 fe80::…`: IPv4 packets to an IPv6 neighbour.

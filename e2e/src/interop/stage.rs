@@ -334,10 +334,12 @@ impl Report {
     }
 }
 
-const NODE_NAME: &str = "node-1";
+/// The node that our speaker is.
+pub const NODE_NAME: &str = "node-1";
 const OUR_HOST: u8 = 11;
 
-const NODE: &str = "
+/// The node, and two Secrets.
+pub const NODE: &str = "
 apiVersion: v1
 kind: Node
 metadata: {name: node-1}
@@ -356,8 +358,9 @@ type: kubernetes.io/basic-auth
 stringData: {username: bgp, password: mistyped}
 ";
 
-/// Three Services in both families. Their policy is Cluster, so that they need no endpoint here.
-fn services(attributes: &str) -> String {
+/// Three Services in both families, of which [`V4_PREFIXES`] and [`V6_PREFIXES`] are announced with these attributes. Their policy is
+/// Cluster, so that they need no endpoint here.
+pub fn services(attributes: &str) -> String {
     let mut text = format!(
         "apiVersion: roadstead.dev/v1alpha1
 kind: AddressPool

@@ -37,7 +37,8 @@ impl Bird {
     }
 
     fn start_with(scene: &Scene, machine: &Namespace, config: &RouterConfig, kernel: &str) -> Result<Self> {
-        let directory = scene.subdirectory("bird")?;
+        // A scene may have several.
+        let directory = scene.subdirectory(&format!("bird-{}", machine.name()))?;
         let file = directory.join("bird.conf");
         fs::write(&file, configuration(config)? + kernel)
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -154,8 +155,9 @@ fn paths(answer: &str, neighbors: &[IpAddr]) -> Result<Vec<Path>> {
         let (Some((name, value)), Some(path)) = (line.split_once(": "), paths.last_mut()) else { continue };
         match name {
             "BGP.next_hop" => {
-                let global = value.split_whitespace().next().unwrap_or_default();
-                path.next_hop = global.parse().with_context(|| format!("{value} is no next hop"))?;
+                // The global one, `::` if there is none, and then the link-local one, if there is one.
+                let address = value.split_whitespace().find(|address| *address != "::").unwrap_or_default();
+                path.next_hop = address.parse().with_context(|| format!("{value} is no next hop"))?;
             }
             "BGP.as_path" => value.clone_into(&mut path.as_path),
             "BGP.med" => path.med = value.parse().ok(),
@@ -206,6 +208,9 @@ fn protocol(text: &mut String, config: &RouterConfig, neighbor: &Neighbor) -> Re
     let local = neighbor.local_address.map(|address| address.to_string()).unwrap_or_default();
     writeln!(text, "  local {local} as {};", config.asn)?;
     writeln!(text, "  neighbor {} as {};", neighbor.address, neighbor.asn)?;
+    if let Some(interface) = neighbor.interface {
+        writeln!(text, "  interface \"{interface}\";")?;
+    }
     // BIRD's own defaults are slow: 5 s before the first attempt, 120 s after a failed one, 60 s after an error.
     writeln!(text, "  connect delay time 0; connect retry time 1; error wait time 1, 2;")?;
     writeln!(text, "  hold time {};", neighbor.hold_time)?;
@@ -225,7 +230,8 @@ fn protocol(text: &mut String, config: &RouterConfig, neighbor: &Neighbor) -> Re
         writeln!(text, "  enable extended messages on;")?;
     }
     if let Some(role) = neighbor.role {
-        writeln!(text, "  local role {};", role.name())?;
+        // Its parser takes the hyphens of others for minus signs.
+        writeln!(text, "  local role {};", role.name().replace('-', "_"))?;
     }
     if let GracefulRestart::Restarting(seconds) = neighbor.graceful_restart {
         writeln!(text, "  graceful restart on; graceful restart time {seconds};")?;
@@ -238,9 +244,14 @@ fn protocol(text: &mut String, config: &RouterConfig, neighbor: &Neighbor) -> Re
         None => writeln!(text, "  direct;")?,
     }
     for family in ["ipv4", "ipv6"] {
-        let export = if config.routes.is_empty() { "none" } else { "where source = RTS_STATIC" };
+        let export = match (neighbor.told_all, config.routes.is_empty()) {
+            (true, _) => "where source ~ [RTS_STATIC, RTS_BGP]",
+            (false, true) => "none",
+            (false, false) => "where source = RTS_STATIC",
+        };
+        let paths = if neighbor.add_path { "add paths on;" } else { "" };
         let extended = if neighbor.extended_next_hop { "extended next hop on;" } else { "" };
-        writeln!(text, "  {family} {{ {extended} import all; export {export}; gateway direct; {limit} }};")?;
+        writeln!(text, "  {family} {{ {extended} {paths} import all; export {export}; gateway direct; {limit} }};")?;
     }
     Ok(())
 }

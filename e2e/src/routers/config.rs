@@ -12,7 +12,8 @@ pub struct RouterConfig {
     /// An IPv4 address, in every family: it is only a number (RFC 4271 section 4.2).
     pub router_id: &'static str,
     pub neighbors: Vec<Neighbor>,
-    /// Prefixes that it announces to every neighbour. What it has learned it passes on to nobody when there are any.
+    /// Prefixes that it announces to every neighbour. What it has learned it passes on, when there are any, to those only that
+    /// are [`Neighbor::told_all`].
     pub routes: &'static [&'static str],
 }
 
@@ -27,9 +28,9 @@ impl RouterConfig {
 /// One neighbour of a router.
 #[derive(Clone, Debug)]
 pub struct Neighbor {
-    /// `::` of one that is only known by its interface.
+    /// `::` of one that is only known by its interface; FRR and GoBGP ask nothing more of any that has an interface.
     pub address: IpAddr,
-    /// The interface that it is behind (unnumbered).
+    /// The interface that it is behind, with a link-local address or unnumbered.
     pub interface: Option<&'static str>,
     pub asn: u32,
     /// The router's own end; else what its kernel chooses.
@@ -46,6 +47,12 @@ pub struct Neighbor {
     pub extended_next_hop: bool,
     /// The router's own role (RFC 9234).
     pub role: Option<Role>,
+    /// Several paths to one prefix, in both directions (RFC 7911).
+    pub add_path: bool,
+    /// It is told what others have told, too.
+    pub told_all: bool,
+    /// A route server, whose ASN is not in the paths that it tells (RFC 7947).
+    pub route_server: bool,
     /// It closes the session when it has learned more in one family.
     pub max_prefixes: Option<u32>,
     pub graceful_restart: GracefulRestart,
@@ -79,15 +86,17 @@ pub enum Role {
     Provider,
     Customer,
     Peer,
+    RouteServerClient,
 }
 
 impl Role {
-    /// As FRR, BIRD and OpenBGPD write it.
+    /// As FRR and OpenBGPD write it.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Provider => "provider",
             Self::Customer => "customer",
             Self::Peer => "peer",
+            Self::RouteServerClient => "rs-client",
         }
     }
 }
@@ -150,6 +159,9 @@ impl Neighbor {
             extended_messages: false,
             extended_next_hop: false,
             role: None,
+            add_path: false,
+            told_all: false,
+            route_server: false,
             max_prefixes: None,
             graceful_restart: GracefulRestart::Default,
             bfd: None,

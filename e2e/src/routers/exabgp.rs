@@ -50,6 +50,11 @@ impl Exabgp {
         Ok(Self { machine: machine.clone(), directory, listen, process, earlier_log: String::new() })
     }
 
+    /// Announces a path of its own to one neighbour: `198.51.100.0/24 next-hop 10.0.0.1 path-information 0.0.0.1`.
+    pub fn announce(&self, neighbor: IpAddr, route: &str) -> Result<()> {
+        self.order(&format!("neighbor {neighbor} announce route {route}"))
+    }
+
     /// What it has printed since its last start, about one neighbour or, without one, about all.
     fn events(&self, neighbor: Option<IpAddr>) -> Result<Vec<Value>> {
         let path = self.directory.join("events");
@@ -88,14 +93,15 @@ impl Router for Exabgp {
         for event in self.events(None)? {
             let Some(neighbor) = from(&event) else { continue };
             if state(&event).is_some_and(|state| state != "up") {
-                paths.remove(&neighbor);
+                paths.retain(|(from, _), _| *from != neighbor);
             }
             let Some(update) = event.pointer("/neighbor/message/update") else { continue };
-            if mentions(update.get("withdraw"), prefix).is_some() {
-                paths.remove(&neighbor);
+            for (_, id) in mentions(update.get("withdraw"), prefix) {
+                paths.remove(&(neighbor, id));
             }
-            if let Some(next_hop) = mentions(update.get("announce"), prefix) {
-                paths.insert(neighbor, path(neighbor, &next_hop, update.get("attribute").unwrap_or(&Value::Null))?);
+            for (next_hop, id) in mentions(update.get("announce"), prefix) {
+                let attributes = update.get("attribute").unwrap_or(&Value::Null);
+                paths.insert((neighbor, id), path(neighbor, &next_hop, attributes)?);
             }
         }
         Ok(paths.into_values().collect())
@@ -144,20 +150,21 @@ fn state(event: &Value) -> Option<&str> {
     event.pointer("/neighbor/state")?.as_str()
 }
 
-/// The next hop (nothing, in a withdrawal) under which a part of an UPDATE has the prefix:
-/// `{"ipv4 unicast": {"10.99.0.11": [{"nlri": "203.0.113.10/32"}]}}`, and without next hops in a withdrawal.
-fn mentions(part: Option<&Value>, prefix: &str) -> Option<String> {
-    let is = |list: &Value| {
-        let mut routes = list.as_array().into_iter().flatten();
-        routes.any(|route| route.get("nlri").and_then(Value::as_str) == Some(prefix))
+/// The next hops (nothing, in a withdrawal) under which a part of an UPDATE has the prefix, each with its path identifier, if there
+/// is one: `{"ipv4 unicast": {"10.99.0.11": [{"nlri": "203.0.113.10/32", "path-information": "0.0.0.1"}]}}`, and without next
+/// hops in a withdrawal.
+fn mentions(part: Option<&Value>, prefix: &str) -> Vec<(String, String)> {
+    let text = |route: &Value, name: &str| route.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ids = |next_hop: &str, list: &Value| -> Vec<(String, String)> {
+        let routes = list.as_array().into_iter().flatten().filter(|route| text(route, "nlri") == prefix);
+        routes.map(|route| (next_hop.to_owned(), text(route, "path-information"))).collect()
     };
-    part?.as_object()?.values().find_map(|family| {
-        if is(family) {
-            return Some(String::new());
-        }
-        let next_hops = family.as_object()?;
-        next_hops.iter().find(|(_, list)| is(list)).map(|(next_hop, _)| next_hop.clone())
-    })
+    let families = part.and_then(Value::as_object).into_iter().flat_map(|families| families.values());
+    let of_family = |family: &Value| match family.as_object() {
+        Some(next_hops) => next_hops.iter().flat_map(|(next_hop, list)| ids(next_hop, list)).collect(),
+        None => ids("", family),
+    };
+    families.flat_map(of_family).collect()
 }
 
 fn path(from: IpAddr, next_hop: &str, attributes: &Value) -> Result<Path> {
@@ -214,9 +221,15 @@ fn session(text: &mut String, config: &RouterConfig, neighbor: &Neighbor) -> Res
     if let GracefulRestart::Restarting(seconds) = neighbor.graceful_restart {
         write!(text, " graceful-restart {seconds};")?;
     }
+    if neighbor.add_path {
+        write!(text, " add-path send/receive;")?;
+    }
     writeln!(text, " {} }}", if neighbor.extended_next_hop { "nexthop enable;" } else { "" })?;
     if neighbor.extended_next_hop {
         writeln!(text, "  nexthop {{ ipv4 unicast ipv6; }}")?;
+    }
+    if neighbor.add_path {
+        writeln!(text, "  add-path {{ ipv4 unicast; ipv6 unicast; }}")?;
     }
     writeln!(text, "  api {{ processes [ ear ]; neighbor-changes;")?;
     writeln!(text, "    receive {{ parsed; update; notification; open; }} }}")?;

@@ -312,8 +312,11 @@ fn configuration(config: &RouterConfig) -> Result<String> {
         for neighbor in &config.neighbors {
             let address = name(neighbor);
             writeln!(text, "  neighbor {address} activate")?;
-            if !config.routes.is_empty() {
+            if !config.routes.is_empty() && !neighbor.told_all {
                 writeln!(text, "  neighbor {address} filter-list own out")?;
+            }
+            if neighbor.add_path {
+                writeln!(text, "  neighbor {address} addpath-tx-all-paths")?;
             }
             if let Some(limit) = neighbor.max_prefixes {
                 writeln!(text, "  neighbor {address} maximum-prefix {limit}")?;

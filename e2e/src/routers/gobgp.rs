@@ -160,8 +160,8 @@ fn path(path: &Value) -> Result<Path> {
     let asns = segments.iter().filter_map(|segment| segment.get("asns").and_then(Value::as_array)).flatten();
     Ok(Path {
         // Its own routes come from nobody.
-        from: from.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        next_hop: next_hop.parse().with_context(|| format!("{next_hop} is no next hop"))?,
+        from: super::address(from).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        next_hop: super::address(next_hop)?,
         as_path: asns.map(ToString::to_string).collect::<Vec<_>>().join(" "),
         med: number(MULTI_EXIT_DISC, "metric"),
         local_preference: number(LOCAL_PREF, "value"),
@@ -188,15 +188,41 @@ fn large_community(value: &Value) -> Option<String> {
 fn configuration(config: &RouterConfig) -> Result<String> {
     let mut text = String::new();
     writeln!(text, "[global.config]\n  as = {}\n  router-id = \"{}\"", config.asn, config.router_id)?;
+    if config.neighbors.iter().any(|neighbor| neighbor.told_all) {
+        policy(&mut text, config)?;
+    }
     for neighbor in &config.neighbors {
         session(&mut text, neighbor)?;
     }
     Ok(text)
 }
 
+/// Else it tells everybody everything: its own routes go to all, and what it has learned to some.
+fn policy(text: &mut String, config: &RouterConfig) -> Result<()> {
+    writeln!(text, "  [global.apply-policy.config]\n    export-policy-list = [\"own-or-all\"]")?;
+    writeln!(text, "    default-export-policy = \"reject-route\"")?;
+    let told_all = config.neighbors.iter().filter(|neighbor| neighbor.told_all);
+    let told_all: Vec<String> = told_all.map(|neighbor| format!("\"{}\"", neighbor.address)).collect();
+    writeln!(text, "[[defined-sets.neighbor-sets]]\n  neighbor-set-name = \"told-all\"")?;
+    writeln!(text, "  neighbor-info-list = [{}]", told_all.join(", "))?;
+    writeln!(text, "[[policy-definitions]]\n  name = \"own-or-all\"")?;
+    for condition in [
+        "    [policy-definitions.statements.conditions.bgp-conditions]\n      route-type = \"local\"",
+        "    [policy-definitions.statements.conditions.match-neighbor-set]\n      neighbor-set = \"told-all\"",
+    ] {
+        writeln!(text, "  [[policy-definitions.statements]]\n{condition}")?;
+        writeln!(text, "    [policy-definitions.statements.actions]\n      route-disposition = \"accept-route\"")?;
+    }
+    Ok(())
+}
+
 fn session(text: &mut String, neighbor: &Neighbor) -> Result<()> {
     writeln!(text, "[[neighbors]]\n  [neighbors.config]")?;
-    writeln!(text, "    neighbor-address = \"{}\"\n    peer-as = {}", neighbor.address, neighbor.asn)?;
+    match neighbor.interface {
+        Some(interface) => writeln!(text, "    neighbor-interface = \"{interface}\"")?,
+        None => writeln!(text, "    neighbor-address = \"{}\"", neighbor.address)?,
+    }
+    writeln!(text, "    peer-as = {}", neighbor.asn)?;
     if let Some(password) = neighbor.password {
         writeln!(text, "    auth-password = \"{password}\"")?;
     }
@@ -222,6 +248,9 @@ fn session(text: &mut String, neighbor: &Neighbor) -> Result<()> {
         writeln!(text, "      afi-safi-name = \"{family}\"")?;
         if restarting {
             writeln!(text, "    [neighbors.afi-safis.mp-graceful-restart.config]\n      enabled = true")?;
+        }
+        if neighbor.add_path {
+            writeln!(text, "    [neighbors.afi-safis.add-paths.config]\n      receive = true\n      send-max = 8")?;
         }
         if let Some(limit) = neighbor.max_prefixes {
             writeln!(text, "    [neighbors.afi-safis.prefix-limit.config]\n      max-prefixes = {limit}")?;

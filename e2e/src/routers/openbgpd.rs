@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
@@ -129,16 +129,24 @@ fn path(path: &Value) -> Result<Path> {
         values.filter_map(Value::as_str).map(|value| value.to_lowercase().replace('_', "-")).collect()
     };
     Ok(Path {
-        from: from.parse().with_context(|| format!("{from} is no neighbour"))?,
-        next_hop: next_hop.parse().with_context(|| format!("{next_hop} is no next hop"))?,
+        // Its own routes come from `???`.
+        from: super::address(from).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        next_hop: super::address(next_hop)?,
         as_path: text("/aspath")?.to_owned(),
         med: number("metric"),
         local_preference: number("localpref"),
-        otc: path.pointer("/otc").and_then(Value::as_str).and_then(|otc| otc.parse().ok()),
+        otc: attribute(path, "OTC", "as").and_then(|otc| u32::try_from(otc).ok()),
         communities: list("communities"),
         large_communities: list("large_communities"),
         extended_communities: std::collections::BTreeSet::new(),
     })
+}
+
+/// A number of an attribute that has no place of its own in the answer: `{"attributes": [{"type": "OTC", "as": 64500}]}`.
+fn attribute(path: &Value, kind: &str, member: &str) -> Option<u64> {
+    let attributes = path.get("attributes")?.as_array()?;
+    let found = attributes.iter().find(|attribute| attribute.get("type").and_then(Value::as_str) == Some(kind))?;
+    found.get(member)?.as_u64()
 }
 
 fn configuration(config: &RouterConfig, socket: &FilePath) -> Result<String> {
@@ -148,13 +156,17 @@ fn configuration(config: &RouterConfig, socket: &FilePath) -> Result<String> {
         writeln!(text, "network {route}")?;
     }
     for neighbor in &config.neighbors {
-        writeln!(text, "neighbor {} {{", neighbor.address)?;
+        let link = neighbor.interface.map(|interface| format!("%{interface}")).unwrap_or_default();
+        writeln!(text, "neighbor {}{link} {{", neighbor.address)?;
         session(&mut text, neighbor)?;
         writeln!(text, "}}")?;
     }
     writeln!(text, "allow from any\ndeny to any")?;
     for route in config.routes {
         writeln!(text, "allow to any prefix {route}")?;
+    }
+    for neighbor in config.neighbors.iter().filter(|neighbor| neighbor.told_all) {
+        writeln!(text, "allow to {}", neighbor.address)?;
     }
     Ok(text)
 }
@@ -179,6 +191,12 @@ fn session(text: &mut String, neighbor: &Neighbor) -> Result<()> {
     }
     if let Some(role) = neighbor.role {
         writeln!(text, "  announce policy {}", role.name())?;
+    }
+    if neighbor.add_path {
+        writeln!(text, "  announce add-path recv yes\n  announce add-path send all")?;
+    }
+    if neighbor.route_server {
+        writeln!(text, "  enforce neighbor-as no")?;
     }
     if let Some(limit) = neighbor.max_prefixes {
         writeln!(text, "  max-prefix {limit}")?;
