@@ -4,8 +4,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 use rustbgpd_wire::notification::{
-    cease_subcode, decode_shutdown_communication, description, encode_shutdown_communication, header_subcode,
-    open_subcode,
+    cease_subcode, decode_shutdown_communication, description, header_subcode, open_subcode,
 };
 use rustbgpd_wire::{NotificationCode, NotificationMessage};
 
@@ -98,10 +97,8 @@ impl Notification {
             SessionError::Collision => Self::collision(),
             SessionError::ConfigurationChanged => Self::cease(cease_subcode::OTHER_CONFIGURATION_CHANGE),
             SessionError::Deconfigured => Self::cease(cease_subcode::PEER_DECONFIGURED),
-            // RFC 9003: up to 255 octets of UTF-8; the codec stops at 128, which older receivers (RFC 8203) take too.
             SessionError::Shutdown { text } => {
-                let data = if text.is_empty() { Bytes::new() } else { encode_shutdown_communication(text) };
-                Self::new(Code::Cease, cease_subcode::ADMINISTRATIVE_SHUTDOWN, data)
+                Self::new(Code::Cease, cease_subcode::ADMINISTRATIVE_SHUTDOWN, shutdown_communication(text))
             }
         })
     }
@@ -181,6 +178,16 @@ impl From<NotificationMessage> for Notification {
     }
 }
 
+/// RFC 9003 section 2: the text behind its length, which is one octet. What is too long for that ends with the last character that
+/// fits; without a text there is nothing.
+fn shutdown_communication(text: &str) -> Bytes {
+    let text = &text[..text.floor_char_boundary(usize::from(u8::MAX))];
+    match u8::try_from(text.len()) {
+        Ok(length) if length > 0 => [&[length], text.as_bytes()].concat().into(),
+        _ => Bytes::new(),
+    }
+}
+
 /// RFC 4271 section 6.2, RFC 5492 section 5.
 fn open_notification(error: &OpenError) -> Notification {
     let (subcode, data) = match error {
@@ -231,6 +238,43 @@ impl fmt::Display for HeaderError {
             Self::NotSynchronized => f.write_str("the marker is not all ones (1/1)"),
             Self::Length(length) => write!(f, "length {length} is not possible for this type (1/2)"),
             Self::Type(kind) => write!(f, "there is no message type {kind} (1/3)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9003 section 2 has raised the 128 octets of RFC 8203.
+    #[test]
+    fn a_shutdown_says_at_most_255_octets_of_whole_characters() {
+        let (a, umlaut, ship) = ("a", "\u{fc}", "\u{1f6a2}");
+        // The text; how many of its octets are sent.
+        let cases = [
+            (String::new(), 0),
+            (a.to_owned(), 1),
+            (a.repeat(128), 128),
+            (a.repeat(129), 129),
+            (a.repeat(255), 255),
+            (a.repeat(256), 255),
+            (umlaut.repeat(200), 254),
+            (a.to_owned() + &umlaut.repeat(200), 255),
+            (ship.repeat(70), 252),
+            (a.repeat(3) + &ship.repeat(70), 255),
+        ];
+        for (text, length) in cases {
+            let error = SessionError::Shutdown { text: text.clone() };
+            let notification = Notification::for_error(&error).unwrap();
+            assert_eq!((notification.code, notification.subcode), (6, cease_subcode::ADMINISTRATIVE_SHUTDOWN));
+            if length == 0 {
+                assert_eq!(notification.data, Bytes::new(), "{text}");
+                continue;
+            }
+            assert_eq!(usize::from(notification.data[0]), length, "{text}");
+            assert_eq!(notification.data[1..], text.as_bytes()[..length], "{text}");
+            assert!(notification.to_string().ends_with(&format!(": {:?}", &text[..length])), "{notification}");
+            assert_eq!(notification.encode(4096).len(), 21 + 1 + length, "{text}");
         }
     }
 }
