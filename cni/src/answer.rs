@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use crate::reach::ReachError;
 use crate::socket::{Assignment, Refusal};
 use crate::version::{UnknownVersion, Version};
 
 /// Why a call failed. The codes up to 99 are the specification's ("Error"), those from 100 are ours.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The runtime speaks another version.
     #[error(transparent)]
@@ -48,6 +49,14 @@ pub enum CallError {
     /// The speaker refuses.
     #[error("{}", .0.message)]
     Refused(Refusal),
+    /// The ways between an interface and its node cannot be made, or are gone.
+    #[error("the ways between {of} and the node: {source}")]
+    Ways {
+        /// The interface, or the interfaces.
+        of: String,
+        /// Why not.
+        source: ReachError,
+    },
 }
 
 impl CallError {
@@ -61,6 +70,7 @@ impl CallError {
             Self::Config { .. } => 7,
             Self::Speaker { .. } => 11,
             Self::Refused(refusal) => refusal.code,
+            Self::Ways { .. } => Refusal::WAYS,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the runtime asks: environment and standard input, checked.
 
+mod chained;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -12,9 +14,13 @@ use crate::socket::{
     AddRequest, Attachment, CheckRequest, DelRequest, GcRequest, NetworkIdentity, PodIdentity, StatusRequest,
 };
 use crate::version::Version;
+pub use chained::{Chained, Link};
 
 /// The speaker's socket where the configuration names none.
 pub const DEFAULT_SOCKET: &str = "/run/roadstead/speaker.sock";
+
+/// This program, as lists of plugins name it.
+const PLUGIN: &str = "roadstead-cni";
 
 /// The variables of the environment, section "Parameters".
 const COMMAND: &str = "CNI_COMMAND";
@@ -47,6 +53,8 @@ pub enum Action {
     Status(StatusRequest),
     /// What is still in use.
     Gc(GcRequest),
+    /// The same questions, asked of a plugin in a list behind the one that made the interface.
+    Chained(Chained),
     /// Which versions are spoken.
     Version,
 }
@@ -57,12 +65,16 @@ pub enum Action {
 struct NetworkConfig {
     cni_version: String,
     name: String,
+    #[serde(rename = "type")]
+    plugin: String,
     ipam: Ipam,
     runtime_config: RequestedIps,
     args: Args,
-    prev_result: PreviousResult,
+    prev_result: Option<Value>,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Vec<Attachment>>,
+    #[serde(flatten)]
+    link: Link,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,12 +100,29 @@ struct RequestedIps {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PreviousResult {
+    interfaces: Vec<PreviousInterface>,
     ips: Vec<PreviousIp>,
+    routes: Vec<PreviousRoute>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PreviousInterface {
+    name: String,
+    sandbox: String,
 }
 
 #[derive(Debug, Deserialize)]
 struct PreviousIp {
     address: IpNet,
+    gateway: Option<IpAddr>,
+    interface: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PreviousRoute {
+    dst: IpNet,
+    gw: Option<IpAddr>,
 }
 
 impl Call {
@@ -111,8 +140,15 @@ impl Call {
             Err(error) => return Err((Version::NEWEST, CallError::from(error))),
         };
         let environment = Environment(variable);
-        let action = environment.action(&command, &config, version).map_err(|error| (version, error))?;
-        let socket = config.ipam.socket.unwrap_or_else(|| DEFAULT_SOCKET.into());
+        // As `ipam.type` it is told the configuration of the plugin that calls it, whose type is another.
+        let is_chained = config.plugin == PLUGIN && command != "VERSION";
+        let action = match is_chained {
+            true => environment.chained(&command, &config, version).map(Action::Chained),
+            false => environment.action(&command, &config, version),
+        };
+        let action = action.map_err(|error| (version, error))?;
+        let socket = if is_chained { config.link.socket } else { config.ipam.socket };
+        let socket = socket.unwrap_or_else(|| DEFAULT_SOCKET.into());
         Ok(Self { version, socket, action })
     }
 }
@@ -121,7 +157,6 @@ struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Environment<'_> {
     fn action(&self, command: &str, config: &NetworkConfig, version: Version) -> Result<Action, CallError> {
-        let since = |first: Version| if version >= first { Ok(()) } else { Err(unknown_command(command, version)) };
         Ok(match command {
             "ADD" => Action::Add(AddRequest {
                 attachment: self.attachment()?,
@@ -132,23 +167,18 @@ impl Environment<'_> {
             }),
             "DEL" => Action::Del(DelRequest { attachment: self.attachment()?, network: name(config)? }),
             "CHECK" => {
-                since(Version::V0_4_0)?;
-                let addresses = config.prev_result.ips.iter().map(|ip| ip.address.addr()).collect();
+                since(Version::V0_4_0, command, version)?;
+                let previous = previous(config)?.unwrap_or_default();
+                let addresses = previous.ips.iter().map(|ip| ip.address.addr()).collect();
                 Action::Check(CheckRequest { attachment: self.attachment()?, network: name(config)?, addresses })
             }
             "STATUS" => {
-                since(Version::V1_1_0)?;
+                since(Version::V1_1_0, command, version)?;
                 Action::Status(StatusRequest { network: network(config)? })
             }
             "GC" => {
-                since(Version::V1_1_0)?;
-                // Without the list nothing may be taken for gone.
-                let valid = config.valid_attachments.clone().ok_or_else(|| CallError::Config {
-                    field: "cni.dev/valid-attachments",
-                    given: "nothing".to_owned(),
-                    expected: "GC needs the list of the attachments that are in use".to_owned(),
-                })?;
-                Action::Gc(GcRequest { network: name(config)?, valid })
+                since(Version::V1_1_0, command, version)?;
+                Action::Gc(GcRequest { network: name(config)?, valid: valid_attachments(config)? })
             }
             "VERSION" => Action::Version,
             _ => return Err(unknown_command(command, version)),
@@ -203,6 +233,25 @@ fn unknown_command(given: &str, version: Version) -> CallError {
         Version::V1_1_0 => "must be ADD, DEL, CHECK, STATUS, GC or VERSION",
     };
     CallError::Environment { variable: COMMAND, given: given.to_owned(), expected }
+}
+
+/// Refuses a command that the version does not have yet.
+fn since(first: Version, command: &str, version: Version) -> Result<(), CallError> {
+    if version >= first { Ok(()) } else { Err(unknown_command(command, version)) }
+}
+
+/// Without the list nothing may be taken for gone.
+fn valid_attachments(config: &NetworkConfig) -> Result<Vec<Attachment>, CallError> {
+    config.valid_attachments.clone().ok_or_else(|| CallError::Config {
+        field: "cni.dev/valid-attachments",
+        given: "nothing".to_owned(),
+        expected: "GC needs the list of the attachments that are in use".to_owned(),
+    })
+}
+
+fn previous(config: &NetworkConfig) -> Result<Option<PreviousResult>, CallError> {
+    let read = config.prev_result.clone().map(serde_json::from_value).transpose();
+    read.map_err(|error| CallError::Decode(format!("prevResult: {error}")))
 }
 
 fn name(config: &NetworkConfig) -> Result<String, CallError> {

@@ -1,14 +1,17 @@
 //! `roadstead-cni`: standard input and environment in, the speaker asked, standard output out.
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use roadstead_cni::answer::{self, CallError};
-use roadstead_cni::call::{Action, Call};
+use roadstead_cni::call::{Action, Call, Chained};
 use roadstead_cni::client::ask;
+use roadstead_cni::install::Install;
 use roadstead_cni::leftover;
-use roadstead_cni::socket::{self, Assignment, DelRequest};
+use roadstead_cni::reach::{ReachError, Ways};
+use roadstead_cni::socket::{self, Assignment, DelRequest, Reach, ReachRequest};
 use roadstead_cni::version::Version;
 use serde_json::{Map, Value};
 
@@ -16,6 +19,10 @@ use serde_json::{Map, Value};
 const LONGEST: u64 = 4 << 20;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "install") {
+        return put_on_the_node(arguments);
+    }
     let result = read().and_then(|call| {
         let version = call.version;
         carry_out(call).map_err(|error| (version, error))
@@ -28,6 +35,18 @@ fn main() -> ExitCode {
     // A runtime that no longer reads has given up on the call.
     let _ = io::stdout().write_all(output.as_bytes());
     code
+}
+
+/// Not a call of a runtime, which gives no arguments.
+fn put_on_the_node(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let done = Install::read(arguments).and_then(|install| install.run(Path::new("/proc/self/exe")));
+    let mut log = io::stderr();
+    let _ = match &done {
+        Ok(written) if written.is_empty() => writeln!(log, "roadstead-cni: everything is there already"),
+        Ok(written) => written.iter().try_for_each(|path| writeln!(log, "roadstead-cni: wrote {}", path.display())),
+        Err(error) => writeln!(log, "roadstead-cni: {error}"),
+    };
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn read() -> Result<Call, (Version, CallError)> {
@@ -51,9 +70,52 @@ fn carry_out(Call { version, socket, action }: Call) -> Result<Option<Value>, Ca
         Action::Check(request) => ask::<Nothing>(&socket, socket::CHECK, &request).map(drop)?,
         Action::Status(request) => ask::<Nothing>(&socket, socket::STATUS, &request).map(drop).map_err(unavailable)?,
         Action::Gc(request) => ask::<Nothing>(&socket, socket::GC, &request).map(drop)?,
+        Action::Chained(chained) => return carry_out_chained(&socket, chained),
         Action::Version => return Ok(Some(answer::versions(version))),
     }
     Ok(None)
+}
+
+/// As a plugin in a list: its ADD answers what the one before it answered, because no address and no route of its result changes.
+fn carry_out_chained(socket: &Path, call: Chained) -> Result<Option<Value>, CallError> {
+    let fails = |of: String| |source: ReachError| CallError::Ways { of, source };
+    match call {
+        Chained::Add { network, attachment, netns, interface, cluster, previous } => {
+            if let Some(interface) = interface {
+                let cluster = cluster.map_or_else(|| behind_the_node(socket, &network), Ok)?;
+                let ways = Ways { network: &network, attachment: &attachment };
+                ways.make(&netns, &interface, &cluster)
+                    .map_err(fails(format!("interface {}", attachment.interface)))?;
+            }
+            return Ok(Some(previous));
+        }
+        Chained::Del { network, attachment, netns } => {
+            // Never fails, or the plugins before it would not be told. What is left goes with the network namespace, or by GC.
+            if let Err(error) = (Ways { network: &network, attachment: &attachment }).remove(netns.as_deref()) {
+                let _ = writeln!(io::stderr(), "roadstead-cni: DEL of {}: {error}", attachment.interface);
+            }
+        }
+        Chained::Check { network, attachment, netns, interface } => {
+            if let Some(interface) = interface {
+                let ways = Ways { network: &network, attachment: &attachment };
+                ways.check(&netns, &interface).map_err(fails(format!("interface {}", attachment.interface)))?;
+            }
+        }
+        Chained::Status { network, needs_speaker } => {
+            if needs_speaker {
+                behind_the_node(socket, &network).map_err(unavailable)?;
+            }
+        }
+        Chained::Gc { network, valid } => {
+            Ways::collect(&network, &valid).map_err(fails(format!("interfaces of network {network}")))?;
+        }
+    }
+    Ok(None)
+}
+
+fn behind_the_node(socket: &Path, network: &str) -> Result<Vec<ipnet::IpNet>, CallError> {
+    let request = ReachRequest { network: network.to_owned() };
+    ask::<Reach>(socket, socket::REACH, &request).map(|reach| reach.cluster_cidrs)
 }
 
 type Nothing = Map<String, Value>;

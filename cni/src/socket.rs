@@ -7,6 +7,7 @@
 //! | [`CHECK`] | [`CheckRequest`] | `{}` |
 //! | [`STATUS`] | [`StatusRequest`] | `{}` |
 //! | [`GC`] | [`GcRequest`] | `{}` |
+//! | [`REACH`] | [`ReachRequest`] | [`Reach`] |
 //!
 //! Whatever is refused is answered with a status of 4xx or 5xx and a [`Refusal`].
 
@@ -25,6 +26,8 @@ pub const CHECK: &str = "/v1/cni/check";
 pub const STATUS: &str = "/v1/cni/status";
 /// Where the runtime says what is still in use.
 pub const GC: &str = "/v1/cni/gc";
+/// Where it is told what lies behind the node.
+pub const REACH: &str = "/v1/cni/reach";
 
 /// An interface of a container, as the runtime names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,6 +127,23 @@ pub struct GcRequest {
     pub valid: Vec<Attachment>,
 }
 
+/// Asks what a pod reaches by way of its node alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReachRequest {
+    /// The name of the network.
+    pub network: String,
+}
+
+/// What a pod reaches by way of its node alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// Services, and pods that are not on the network themselves.
+    #[serde(rename = "clusterCIDRs")]
+    pub cluster_cidrs: Vec<IpNet>,
+}
+
 /// The addresses of an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -186,4 +206,6 @@ impl Refusal {
     pub const LOST: u32 = 103;
     /// The container is not of the pod that it says.
     pub const POD: u32 = 104;
+    /// The ways between an interface and its node are not all there.
+    pub const WAYS: u32 = 105;
 }

@@ -43,6 +43,33 @@ impl Fabric {
         Ok(machine)
     }
 
+    /// Lets nothing of IPv4 in through the cable that was plugged in last but from these addresses and ranges, as a cloud does with a
+    /// network card; what it drops is counted.
+    pub fn guard(&self, allowed: &[&str]) -> Result<()> {
+        let ports = self.namespace.ip("-oneline link show type veth")?.lines().count();
+        let port = format!("port{}", ports.saturating_sub(1));
+        let chain = "{ type filter hook forward priority 0; }";
+        let rules = format!(
+            "add table bridge cloud; add chain bridge cloud forward {chain}; \
+             add rule bridge cloud forward iifname {port} ip saddr != {{ {} }} counter drop",
+            allowed.join(", ")
+        );
+        output_of(self.namespace.command("nft").arg(rules)).map(drop)
+    }
+
+    /// How many packets the guards of all its cables have dropped.
+    pub fn dropped(&self) -> Result<u64> {
+        let rules = self.namespace.run("nft", "list chain bridge cloud forward")?;
+        let mut words = rules.split_whitespace();
+        let mut dropped = 0;
+        while let Some(word) = words.next() {
+            if word == "packets" {
+                dropped += words.next().unwrap_or_default().parse::<u64>().context("nft counts no number")?;
+            }
+        }
+        Ok(dropped)
+    }
+
     /// Another cable from this switch to a machine.
     pub fn plug(&self, machine: &Namespace, interface: &str, addresses: &[&str]) -> Result<()> {
         // The switch's end is named by a count, because interface names are short and labels are not.

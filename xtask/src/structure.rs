@@ -121,7 +121,9 @@ fn is_test_file(path: &Path) -> bool {
 /// `unsafe` lives in one file at most, so that one review covers it.
 fn unsafe_rule() -> Result<Vec<String>> {
     let mut places = Vec::new();
-    for directory in ["api/src", "bgp/src", "cli/src", "controller/src", "e2e/src", "speaker/src", "xtask/src"] {
+    for directory in
+        ["api/src", "bgp/src", "cli/src", "cni/src", "controller/src", "e2e/src", "speaker/src", "xtask/src"]
+    {
         for (path, text) in rust_files(directory)? {
             if code_lines(&text).any(|(_, line)| is_unsafe(&line)) {
                 places.push(path.display().to_string());

@@ -127,3 +127,73 @@ fn what_cannot_be_is_refused_with_its_code() {
     check(6, read("ADD", &[], &json!([])), "no network configuration");
     check(6, read("ADD", &[], &with(json!({ "ipam": 7 }))), "no network configuration");
 }
+
+/// The configuration of the plugin as a part of a list, behind one that made an interface of two addresses.
+fn chained(more: Value) -> Value {
+    let mut config = with(json!({
+        "type": "roadstead-cni",
+        "ipam": null,
+        "prevResult": {
+            "cniVersion": "1.1.0",
+            "interfaces": [{ "name": "ens5" }, { "name": "eth0", "sandbox": "/run/netns/c1" }],
+            "ips": [
+                { "address": "192.0.2.7/24", "gateway": "192.0.2.1", "interface": 1 },
+                { "address": "192.0.2.1/24", "interface": 0 },
+                { "address": "2001:db8::7/64" },
+            ],
+            "routes": [{ "dst": "0.0.0.0/0", "gw": "192.0.2.1" }, { "dst": "10.0.0.0/8" }],
+        },
+    }));
+    config.as_object_mut().unwrap().remove("ipam");
+    for (key, value) in more.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    config
+}
+
+#[test]
+fn behind_another_plugin_it_is_told_the_interface() {
+    let given = |address: &str, gateway: Option<&str>| crate::reach::GivenAddress {
+        address: address.parse().unwrap(),
+        gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+    };
+    let interface = crate::reach::Interface {
+        addresses: vec![given("192.0.2.7/24", Some("192.0.2.1")), given("2001:db8::7/64", None)],
+        routes: vec![
+            ("0.0.0.0/0".parse().unwrap(), Some("192.0.2.1".parse().unwrap())),
+            ("10.0.0.0/8".parse().unwrap(), None),
+        ],
+    };
+    let config = chained(json!({ "socket": "/s" }));
+    let call = read("ADD", &[], &config).unwrap();
+    let add = |interface, cluster| {
+        let (network, netns, previous) = ("pods".to_owned(), "/run/netns/c1".into(), config["prevResult"].clone());
+        Action::Chained(Chained::Add { network, attachment: attachment(), netns, interface, cluster, previous })
+    };
+    assert_eq!((call.socket, call.action), ("/s".into(), add(Some(interface), None)));
+    // Switched off for this network, nothing is touched; and the ranges may be named on the spot.
+    let off = read("ADD", &[], &chained(json!({ "tunePodRoutes": false, "clusterCIDRs": ["10.96.0.0/16"] }))).unwrap();
+    assert_eq!(off.action, add(None, Some(vec!["10.96.0.0/16".parse().unwrap()])));
+}
+
+#[test]
+fn behind_another_plugin_the_rest_is_asked_as_well() {
+    let del = |netns: Option<&str>| {
+        let (network, netns) = ("pods".to_owned(), netns.map(Into::into));
+        Action::Chained(Chained::Del { network, attachment: attachment(), netns })
+    };
+    assert_eq!(read("DEL", &[], &chained(json!({}))).unwrap().action, del(Some("/run/netns/c1")));
+    // A DEL has no result to go by where the ADD never came to its end.
+    let bare = chained(json!({ "prevResult": null }));
+    assert_eq!(read("DEL", &[(NETNS, "")], &bare).unwrap().action, del(None));
+    let (_, error) = read("ADD", &[], &bare).unwrap_err();
+    assert!(error.code() == 7 && error.to_string().contains("stands behind the plugin"), "{error}");
+    let (_, error) = read("ADD", &[], &chained(json!({ "prevResult": { "ips": [{}] } }))).unwrap_err();
+    assert!(error.code() == 6 && error.to_string().contains("prevResult"), "{error}");
+    assert_eq!(read("GC", &[], &chained(json!({}))).unwrap_err().1.code(), 7);
+    let status = |more| read("STATUS", &[], &chained(more)).unwrap().action;
+    let asked = |needs_speaker| Action::Chained(Chained::Status { network: "pods".to_owned(), needs_speaker });
+    assert_eq!(status(json!({})), asked(true));
+    assert_eq!(status(json!({ "clusterCIDRs": [] })), asked(false));
+    assert_eq!(read("VERSION", &[], &chained(json!({}))).unwrap().action, Action::Version);
+}

@@ -18,6 +18,7 @@ mod book;
 mod choice;
 mod free;
 mod journal;
+mod reach;
 mod record;
 mod server;
 mod tend;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use crate::picture::MissingNode;
 use book::Book;
 use journal::Journal;
+use reach::Behind;
 use record::{ClaimVersion, Owner};
 use world::World;
 
@@ -82,6 +84,7 @@ struct State {
     book: Book,
     journal: Journal,
     world: World,
+    behind: Behind,
     leaving: Vec<Leaving>,
 }
 
@@ -138,6 +141,7 @@ impl Pods {
             book: Book::new(node, records),
             journal,
             world: World::new(&Self::watches(node)),
+            behind: Behind::default(),
             leaving: Vec::new(),
         };
         Ok(Self(Arc::new(Shared {
@@ -154,7 +158,8 @@ impl Pods {
 
     /// Takes an event of the store in.
     pub fn handle(&self, event: &Event) {
-        let State { book, world, .. } = &mut *self.state();
+        let State { book, world, behind, .. } = &mut *self.state();
+        behind.handle(event);
         if world.handle(event, book) {
             self.0.changed.notify_waiters();
         }

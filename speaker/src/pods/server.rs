@@ -12,13 +12,14 @@ use roadstead_api::checked::{ClaimName, ObjectRef, host_prefix};
 use roadstead_api::kinds::{AddressClaim, AddressClaimSpec, ClaimOwner, OwnerKind};
 use roadstead_api::store::{Notice, Severity, WriteError};
 use roadstead_cni::socket::{
-    ADD, AddRequest, Assignment, CHECK, CheckRequest, DEL, DelRequest, GC, GcRequest, PodIdentity, Refusal, STATUS,
-    StatusRequest,
+    ADD, AddRequest, Assignment, CHECK, CheckRequest, DEL, DelRequest, GC, GcRequest, PodIdentity, REACH, Refusal,
+    STATUS, StatusRequest,
 };
 use serde_json::{Map, Value};
 use tokio::time::timeout_at;
 
 use super::book::{Pod, Reservation};
+use super::reach::reach;
 use super::record::{self, ClaimVersion, Owner, Record};
 use super::{Pods, State as PodState};
 use crate::picture::MissingNode;
@@ -30,7 +31,7 @@ const TRIES: usize = 100;
 /// The longest question, in octets: GC names every container of a node.
 const LONGEST: usize = 4 << 20;
 
-type Answer<T> = Result<Json<T>, (StatusCode, Json<Refusal>)>;
+pub(super) type Answer<T> = Result<Json<T>, (StatusCode, Json<Refusal>)>;
 
 impl Pods {
     /// The plugin's part of the socket.
@@ -41,6 +42,7 @@ impl Pods {
             .route(CHECK, post(check))
             .route(STATUS, post(status))
             .route(GC, post(gc))
+            .route(REACH, post(reach))
             .layer(DefaultBodyLimit::max(LONGEST))
             .with_state(self.clone())
     }
@@ -91,7 +93,7 @@ async fn gc(State(pods): State<Pods>, Json(request): Json<GcRequest>) -> Answer<
     Ok(Json(Map::new()))
 }
 
-fn answer<T>(result: Result<T, Refusal>) -> Answer<T> {
+pub(super) fn answer<T>(result: Result<T, Refusal>) -> Answer<T> {
     result.map(Json).map_err(|refusal| (StatusCode::CONFLICT, Json(refusal)))
 }
 

@@ -1,5 +1,7 @@
 //! `roadstead-cni` under the real main plugins, called as a container runtime calls them, on machines with the network cards of a cloud.
 
+mod reach;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -115,21 +117,10 @@ status: {addresses: [{type: InternalIP, address: 172.31.16.2}]}
 
     /// Lets cnitool call a main plugin, which calls ours.
     fn cnitool(&self, command: &str, config: &Value, container: &Container) -> Result<Value> {
-        let plugins = main_plugins()?;
-        let ours = product::binary("roadstead-cni")?;
-        let path = format!("{}:{}", plugins.display(), ours.parent().context("it lies nowhere")?.display());
-        let name = config["name"].as_str().unwrap_or_default();
-        let directory = self.scene.subdirectory(&format!("net.d-{name}"))?;
         let mut plugin = config.clone();
         let version = plugin["cniVersion"].take();
-        let list = json!({ "cniVersion": version, "name": name, "plugins": [plugin] });
-        fs::write(directory.join("pods.conflist"), list.to_string())?;
-        let mut call = self.node.command(plugins.join("cnitool"));
-        container.describe(&mut call);
-        // cnitool remembers what it added, below its own directory alone.
-        call.env("CNI_PATH", path).env("NETCONFPATH", directory).args([command, name, &container.netns]);
-        let text = output_of(&mut call)?;
-        Ok(if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text).with_context(|| text)? })
+        let list = json!({ "cniVersion": version, "name": config["name"], "plugins": [plugin] });
+        cnitool(self.scene, &self.node, command, &list, container)
     }
 
     /// A container with a network namespace of its own.
@@ -137,6 +128,22 @@ status: {addresses: [{type: InternalIP, address: 172.31.16.2}]}
         let netns = Namespace::new(self.scene, label)?.path();
         Ok(Container { id: label.to_owned(), netns: netns.display().to_string(), ..Container::default() })
     }
+}
+
+/// Lets cnitool call the plugins of a list.
+fn cnitool(scene: &Scene, node: &Namespace, command: &str, list: &Value, container: &Container) -> Result<Value> {
+    let plugins = main_plugins()?;
+    let ours = product::binary("roadstead-cni")?;
+    let path = format!("{}:{}", plugins.display(), ours.parent().context("it lies nowhere")?.display());
+    let name = list["name"].as_str().unwrap_or_default();
+    let directory = scene.subdirectory(&format!("net.d-{name}"))?;
+    fs::write(directory.join("pods.conflist"), list.to_string())?;
+    let mut call = node.command(plugins.join("cnitool"));
+    container.describe(&mut call);
+    // cnitool remembers what it added, below its own directory alone.
+    call.env("CNI_PATH", path).env("NETCONFPATH", directory).args([command, name, &container.netns]);
+    let text = output_of(&mut call)?;
+    Ok(if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text).with_context(|| text)? })
 }
 
 /// Calls our plugin by itself, as main plugins do; what it answers, or the error that it prints.
