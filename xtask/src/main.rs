@@ -7,10 +7,11 @@
 //! - [`step`] runs one command under a name: progress while it is slow, its output when it fails.
 //! - [`structure`] checks the rules that no compiler checks.
 //! - [`prerequisites`] and [`tools`] bring in what the end-to-end tests drive.
-//! - [`mod@test`], [`mod@bench`] (with [`instructions`]) and [`crds`] are the tasks.
+//! - [`mod@test`], [`mod@bench`] (with [`instructions`]), [`image`] and [`crds`] are the tasks.
 
 mod bench;
 mod crds;
+mod image;
 mod instructions;
 mod prerequisites;
 mod step;
@@ -57,6 +58,18 @@ enum Task {
         #[command(subcommand)]
         name: Option<bench::Bench>,
     },
+    /// Builds static binaries and writes them as an OCI image, target/image/roadstead.tar.
+    ///
+    /// The same sources and the same compiler give the same bytes. No container engine is needed; `ctr images import`,
+    /// `docker load` (from version 25) and `skopeo copy oci-archive:...` take it.
+    Image {
+        /// The name that the image has when it is imported.
+        #[arg(long, default_value = "localhost/roadstead:0.1.0")]
+        name: String,
+        /// Without optimisation, in a fraction of the time: for tests.
+        #[arg(long)]
+        dev: bool,
+    },
     /// Writes the chart's CRDs from the types they are generated from.
     Crds,
     /// Runs the interop matrix, and writes into docs/interop.md what is seen.
@@ -71,6 +84,7 @@ fn main() -> ExitCode {
         Task::Test { fast: true, filter } => test::fast(filter.as_deref()),
         Task::Test { fast: false, filter } => test::all(filter.as_deref()),
         Task::Bench { name } => bench::run(name.as_ref()),
+        Task::Image { name, dev } => image::write(&name, dev).map(drop),
         Task::Crds => crds::write(),
         Task::Interop => test::interop(),
         Task::Prepare => prerequisites::ensure().and_then(|()| tools::ensure()),
