@@ -36,6 +36,8 @@ pub struct Path {
     pub local_preference: Option<u32>,
     /// Only to Customer (RFC 9234).
     pub otc: Option<u32>,
+    /// The accumulated metric (RFC 7311); of BIRD alone.
+    pub aigp: Option<u64>,
     pub communities: BTreeSet<String>,
     pub large_communities: BTreeSet<String>,
     /// In the router's own words; not of every router.
@@ -52,6 +54,7 @@ impl Path {
             med: None,
             local_preference: None,
             otc: None,
+            aigp: None,
             communities: BTreeSet::new(),
             large_communities: BTreeSet::new(),
             extended_communities: BTreeSet::new(),

@@ -57,6 +57,15 @@ impl Bird {
         self.ask(&["configure"]).map(drop)
     }
 
+    /// Has its IPv4 routes told with an accumulated metric (RFC 7311), over sessions of either kind.
+    pub fn originate_aigp(&self, metric: u32) -> Result<()> {
+        self.edit(
+            "protocol static static_ipv4 { ipv4;",
+            &format!("protocol static static_ipv4 {{ ipv4 {{ import filter {{ igp_metric = {metric}; accept; }}; }};"),
+        )?;
+        self.edit("  ipv4 {", "  ipv4 { aigp originate;")
+    }
+
     /// Since when a session is as it is, in BIRD's own words.
     pub fn session_since(&self, neighbor: IpAddr) -> Result<String> {
         let answer = self.ask(&["show", "protocols", &self.protocol(neighbor)?])?;
@@ -162,6 +171,7 @@ fn paths(answer: &str, neighbors: &[IpAddr]) -> Result<Vec<Path>> {
             "BGP.as_path" => value.clone_into(&mut path.as_path),
             "BGP.med" => path.med = value.parse().ok(),
             "BGP.local_pref" => path.local_preference = value.parse().ok(),
+            "BGP.aigp" => path.aigp = value.parse().ok(),
             "BGP.otc" => path.otc = value.parse().ok(),
             "BGP.community" => path.communities = tuples(value),
             "BGP.ext_community" => path.extended_communities = tuples(value),

@@ -185,6 +185,7 @@ fn path(from: IpAddr, next_hop: &str, attributes: &Value) -> Result<Path> {
         med: number("med"),
         local_preference: number("local-preference"),
         otc: None,
+        aigp: None,
         communities: list("community").iter().map(community).collect(),
         large_communities: list("large-community").iter().map(|value| joined(value, ":")).collect(),
         extended_communities: std::collections::BTreeSet::new(),

@@ -254,6 +254,7 @@ fn path(path: &Value) -> Result<Path> {
         med: number("metric"),
         local_preference: number("locPrf"),
         otc: number("otc"),
+        aigp: None,
         communities: list("community"),
         large_communities: list("largeCommunity"),
         // Behind a bandwidth stands a remark of two words, in parentheses.

@@ -166,6 +166,7 @@ fn path(path: &Value) -> Result<Path> {
         med: number(MULTI_EXIT_DISC, "metric"),
         local_preference: number(LOCAL_PREF, "value"),
         otc: None,
+        aigp: None,
         communities: list(COMMUNITIES, "communities").iter().filter_map(Value::as_u64).map(community).collect(),
         large_communities: list(LARGE_COMMUNITIES, "value").iter().filter_map(large_community).collect(),
         extended_communities: std::collections::BTreeSet::new(),

@@ -136,6 +136,7 @@ fn path(path: &Value) -> Result<Path> {
         med: number("metric"),
         local_preference: number("localpref"),
         otc: attribute(path, "OTC", "as").and_then(|otc| u32::try_from(otc).ok()),
+        aigp: None,
         communities: list("communities"),
         large_communities: list("large_communities"),
         extended_communities: std::collections::BTreeSet::new(),

@@ -1,5 +1,7 @@
 //! `roadstead route-server` between routers that other people wrote: what each of them is told of the others.
 
+mod policy;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -169,6 +171,7 @@ fn transparency(stage: &mut Stage<'_>, frr: &Frr, others: &[&dyn Router]) -> Res
         med: Some(77),
         local_preference: None,
         otc: None,
+        aigp: None,
         communities: text(&["64601:1", "no-export"]),
         large_communities: text(&["64601:2:3"]),
         extended_communities: BTreeSet::new(),
