@@ -5,15 +5,16 @@
 //! (`bgp/tests/sans_io/fuzz.rs`) call the same.
 //!
 //! What must hold: no panic; of each UPDATE exactly one of ok, an attribute discarded, its routes withdrawn, the session
-//! reset; work and memory in proportion to what came in; and any split of a stream gives the same result.
+//! reset; work and memory in proportion to what came in; any split of a stream gives the same result; and whatever a route server or
+//! reflector makes of a route for another peer, that peer finds nothing wrong with, and nothing of it is left when the first is gone.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roadstead_bgp::{
-    Accepted, Asn, Connect, ConnectionId, Endpoints, ExtendedMessages, NextHops, Output, PeerAsn, PeerConfig, PeerKey,
-    PrefixRule, RouteAttributes, RouteChange, Shutdown, Speaker,
+    Accepted, AddPath, AddPathReceive, AigpSession, Asn, Connect, ConnectionId, Endpoints, ExtendedMessages, NextHops,
+    Output, PeerAsn, PeerConfig, PeerKey, PrefixRule, Relay, Role, RouteAttributes, RouteChange, Shutdown, Speaker,
 };
 
 /// What became of the octets. `words` tells apart what became of them for different reasons: a new one is new behaviour.
@@ -26,27 +27,50 @@ pub(crate) struct Verdict {
 /// More outputs than this for one input are a loop.
 const MANY: usize = 10_000;
 
-/// One session, played without a socket.
+/// One session, played without a socket; and where routes are passed on, a second one beside it to which they are.
 struct Play {
     speaker: Speaker,
     now: Instant,
     connection: Option<ConnectionId>,
     /// The last octets written to the connection.
     last: Vec<u8>,
+    /// Of the second session, and everything that was written to it.
+    receiver: Option<ConnectionId>,
+    told: Vec<u8>,
 }
 
 fn key() -> PeerKey {
     PeerKey::from("peer")
 }
 
+/// After [`key`] in any order.
+fn receiver() -> PeerKey {
+    PeerKey::from("receiver")
+}
+
+/// A bit of the first octet: routes are passed on, with marks, metrics and several paths.
+const RELAYS: u8 = 8;
+
 /// The four lowest bits of the first octet choose what kind of session it is.
 fn config(kind: u8) -> PeerConfig {
-    let remote = ([192, 0, 2, 1], 179).into();
+    config_of(kind, 1)
+}
+
+fn config_of(kind: u8, host: u8) -> PeerConfig {
+    let remote = ([192, 0, 2, host], 179).into();
     let asn = if kind & 1 == 0 { 64512 } else { 64500 };
     let mut config = PeerConfig::new(Asn(64500), PeerAsn::Exactly(Asn(asn)), Ipv4Addr::new(10, 0, 0, 1), remote);
     config.next_hops = NextHops { ipv4: Some(Ipv4Addr::new(192, 0, 2, 10)), ipv6: None };
     config.extended_messages = if kind & 4 == 0 { ExtendedMessages::Withheld } else { ExtendedMessages::Offered };
     config.connect = Connect::Both;
+    if kind & RELAYS != 0 {
+        (config.relay, config.role) = match config.is_internal() {
+            true => (Relay::ReflectorClient { cluster: Ipv4Addr::new(10, 0, 0, 9) }, None),
+            false => (Relay::RouteServerClient, Some(Role::RouteServer)),
+        };
+        config.aigp = AigpSession::Enabled;
+        config.add_path = AddPath { receive: AddPathReceive::Several, send: 0 };
+    }
     for (prefix, le) in [("0.0.0.0/0", 32), ("::/0", 128)] {
         let prefix = prefix.parse().expect("a prefix");
         config.import.accept.push(PrefixRule { prefix, ge: None, le: Some(le) });
@@ -68,6 +92,10 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn good_open(kind: u8) -> Vec<u8> {
+    good_open_of(kind, 1)
+}
+
+fn good_open_of(kind: u8, host: u8) -> Vec<u8> {
     let asn: u16 = if kind & 1 == 0 { 64512 } else { 64500 };
     let [high, low] = asn.to_be_bytes();
     let mut capabilities = vec![1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 2, 0, 70, 0, 64, 10, 0, 60, 0, 1, 1, 0, 0, 2, 1, 0];
@@ -77,16 +105,33 @@ fn good_open(kind: u8) -> Vec<u8> {
     if kind & 4 != 0 {
         capabilities.extend([6, 0]);
     }
+    if kind & RELAYS != 0 {
+        // It tells several paths, and is the client of a route server, if it is external.
+        capabilities.extend([69, 8, 0, 1, 1, 2, 0, 2, 1, 2]);
+        capabilities.extend([9, 1, 2].iter().filter(|_| kind & 1 == 0));
+    }
     let length = capabilities.len() as u8;
-    message(1, &[&[4, high, low, 0, 90, 10, 0, 0, 2, length + 2, 2, length][..], &capabilities].concat())
+    message(1, &[&[4, high, low, 0, 90, 10, 0, 0, 1 + host, length + 2, 2, length][..], &capabilities].concat())
 }
 
 impl Play {
     #[allow(clippy::disallowed_methods, reason = "the origin of virtual time; nothing is measured")]
     fn start(kind: u8) -> Self {
-        let mut play = Self { speaker: Speaker::new(1), now: Instant::now(), connection: None, last: Vec::new() };
+        let (speaker, now) = (Speaker::new(1), Instant::now());
+        let mut play = Self { speaker, now, connection: None, last: Vec::new(), receiver: None, told: Vec::new() };
         play.speaker.set_peer(play.now, key(), config(kind)).expect("a configuration that can work");
+        if kind & RELAYS != 0 {
+            play.speaker.set_peer(play.now, receiver(), config_of(kind, 2)).expect("another that can work");
+        }
         play.perform();
+        if let Some(connection) = play.receiver {
+            play.speaker.handle_dialled(play.now, connection, endpoints());
+            for message in [good_open_of(kind & !RELAYS, 2), message(4, &[])] {
+                play.speaker.handle_bytes(play.now, connection, &message);
+                play.perform();
+            }
+            play.told.clear();
+        }
         let connection = play.connection.expect("it dials");
         play.speaker.handle_dialled(play.now, connection, endpoints());
         play.perform();
@@ -111,12 +156,16 @@ impl Play {
     fn perform(&mut self) {
         for _ in 0..MANY {
             match self.speaker.poll_output() {
+                Some(Output::Dial { connection, peer }) if peer == receiver() => self.receiver = Some(connection),
                 Some(Output::Dial { connection, .. }) => self.connection = Some(connection),
                 Some(Output::Write { connection }) => {
                     let octets = self.speaker.pending_write(self.now, connection).to_vec();
                     assert!(octets.len() <= 140 * 1024, "{} octets wait", octets.len());
                     self.speaker.handle_written(self.now, connection, octets.len());
-                    self.last = octets;
+                    match self.receiver == Some(connection) {
+                        true => self.told.extend(octets),
+                        false => self.last = octets,
+                    }
                 }
                 Some(Output::Close { connection, last }) => {
                     if self.connection == Some(connection) {
@@ -152,6 +201,27 @@ impl Play {
         assert!(self.speaker.learned().len() <= octets, "{} routes of {octets} octets", self.speaker.learned().len());
         assert_eq!(self.connection.is_none(), status.uptime.is_none(), "{status:?}");
     }
+}
+
+/// What the second session was told is in order, and the other end of it keeps what is to be kept.
+fn check_relayed(play: &mut Play, kind: u8) {
+    let mut other = Play::established(kind & !RELAYS);
+    let mut hear = |play: &mut Play| {
+        assert!(play.receiver.is_some(), "the second session ended with the first");
+        let told = std::mem::take(&mut play.told);
+        other.send(&told);
+        let status = other.status();
+        assert!(status.uptime.is_some(), "what is passed on ends the session: {:?}", status.last_error);
+        assert_eq!(status.last_malformed, None, "what is passed on is malformed");
+        other.speaker.learned().len()
+    };
+    let passed_on = hear(play);
+    assert!(passed_on <= play.speaker.learned().len(), "{passed_on} prefixes were made of fewer");
+    if let Some(connection) = play.connection.take() {
+        play.speaker.handle_closed(play.now, connection, None);
+        play.perform();
+    }
+    assert_eq!(hear(play), 0, "something is left of a peer that is gone");
 }
 
 /// What is said, without the numbers in it and without the octets of the message itself: those are no new behaviour.
@@ -202,6 +272,9 @@ pub(crate) fn update(data: &[u8]) -> Verdict {
         "reset" => format!("{:?} {}", play.notification(), after.last_error.unwrap_or_default()),
         _ => after.last_malformed.map(|update| update.detail.clone()).unwrap_or_default(),
     };
+    if kind & RELAYS != 0 {
+        check_relayed(&mut play, kind);
+    }
     Verdict { outcome, words: words(&detail) }
 }
 

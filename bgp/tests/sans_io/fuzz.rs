@@ -116,7 +116,15 @@ fn bodies(kind: u8) -> Vec<Vec<u8>> {
         cases::Session::TwoOctet => 2,
         cases::Session::Extended => 4,
     };
-    of_kind.map(|case| [&[chosen(case.session)], &case.bytes[19..]].concat()).collect()
+    // Each on a session of its own, and on one from which routes are passed on.
+    let with = |relays: u8| move |case: &&cases::Case| [&[chosen(case.session) | relays], &case.bytes[19..]].concat();
+    let of_kind: Vec<_> = of_kind.collect();
+    of_kind
+        .iter()
+        .copied()
+        .map(|case| with(0)(&case))
+        .chain(of_kind.iter().copied().map(|case| with(8)(&case)))
+        .collect()
 }
 
 #[test]
