@@ -7,6 +7,7 @@ use roadstead_bgp::{GracefulRestart, PeerConfig, SessionState, Shutdown};
 use rustbgpd_wire::{Afi, Capability, GracefulRestartFamily, Message, Safi};
 
 use crate::script::{Script, announcement, config, encode, key, peer_open};
+use crate::stage::Stage as _;
 
 const FAILURE: BfdFailure = BfdFailure {
     diagnostic: Diagnostic::DETECTION_TIME_EXPIRED,

@@ -14,6 +14,7 @@ use rustbgpd_wire::{AsPathSegment, Capability, Message, PathAttribute};
 
 use crate::routes::said;
 use crate::script::{Script, announce, config, encode, key, peer_open, withdraw};
+use crate::stage::Stage as _;
 
 /// What shows that a bug is not there.
 enum Shown {

@@ -7,6 +7,7 @@ use rustbgpd_wire::{Afi, Capability, GracefulRestartFamily, Message, Safi};
 
 use crate::relay::{Hub, config, open};
 use crate::script::raw;
+use crate::stage::Stage as _;
 
 const ESTABLISH: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ fn nothing_is_told_before_everybody_has_said_end_of_rib() {
     join(&mut hub, 2, Says::Running);
     hub.announce(1, "192.0.2.0/24", &[64601], &[]);
     end_of_rib(&mut hub, 1);
-    hub.pass(ESTABLISH);
+    hub.advance(ESTABLISH);
     assert_eq!(heard(&mut hub, 2), (vec![], 0), "client 2 is still telling");
     assert!(hub.speaker.is_deferring());
     hub.announce(2, "198.51.100.0/24", &[64602], &[]);
@@ -96,11 +97,11 @@ fn clients_have_the_time_to_come_back() {
     hub.announce(1, "192.0.2.0/24", &[64601], &[]);
     end_of_rib(&mut hub, 1);
     assert_eq!(heard(&mut hub, 1), (vec![], 0), "another may be on its way");
-    hub.pass(ESTABLISH - Duration::from_secs(1));
+    hub.advance(ESTABLISH - Duration::from_secs(1));
     join(&mut hub, 2, Says::Running);
     end_of_rib(&mut hub, 2);
     assert_eq!(heard(&mut hub, 2), (vec![], 0));
-    hub.pass(Duration::from_secs(1));
+    hub.advance(Duration::from_secs(1));
     assert_eq!(heard(&mut hub, 2), (vec!["192.0.2.0/24".to_owned()], 2));
 }
 
@@ -112,7 +113,7 @@ fn nobody_is_waited_for_who_may_never_say_it() {
         join(&mut hub, 2, says);
         hub.announce(1, "192.0.2.0/24", &[64601], &[]);
         end_of_rib(&mut hub, 1);
-        hub.pass(ESTABLISH);
+        hub.advance(ESTABLISH);
         assert_eq!(heard(&mut hub, 2), (vec!["192.0.2.0/24".to_owned()], 2));
     }
 }
@@ -124,9 +125,9 @@ fn whoever_never_ends_does_not_hold_the_others_for_ever() {
     join(&mut hub, 2, Says::Running);
     hub.announce(1, "192.0.2.0/24", &[64601], &[]);
     end_of_rib(&mut hub, 1);
-    hub.pass(LIMIT - Duration::from_secs(1));
+    hub.advance(LIMIT - Duration::from_secs(1));
     assert_eq!(heard(&mut hub, 2), (vec![], 0));
-    hub.pass(Duration::from_secs(1));
+    hub.advance(Duration::from_secs(1));
     assert_eq!(heard(&mut hub, 2), (vec!["192.0.2.0/24".to_owned()], 2));
 }
 
@@ -137,7 +138,7 @@ fn a_client_that_goes_is_not_waited_for() {
     join(&mut hub, 2, Says::Running);
     hub.announce(2, "192.0.2.0/24", &[64602], &[]);
     end_of_rib(&mut hub, 2);
-    hub.pass(ESTABLISH);
+    hub.advance(ESTABLISH);
     hub.cut(1);
     assert!(!hub.speaker.is_deferring());
     assert_eq!(heard(&mut hub, 2), (vec![], 2));

@@ -13,6 +13,7 @@ use rustbgpd_wire::{Afi, Safi};
 use rustbgpd_wire::{Capability, GracefulRestartFamily, Message};
 
 use crate::script::{announcement, encode, peer_open, raw, start_of_time};
+use crate::stage::Stage;
 
 const MAX_SESSIONS: usize = 3;
 
@@ -120,15 +121,11 @@ impl Hub {
         let (_, last) = self.closed.iter().find(|(closed, _)| *closed == id).expect("the connection was closed");
         last.len().checked_sub(2).map(|at| (last[at], last[at + 1]))
     }
+}
 
-    fn advance(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        while let Some(deadline) = self.speaker.next_deadline().filter(|deadline| *deadline <= end) {
-            self.now = self.now.max(deadline);
-            self.speaker.handle_timeout(self.now);
-            self.perform();
-        }
-        self.now = end;
+impl Stage for Hub {
+    fn speaker_and_clock(&mut self) -> (&mut Speaker, &mut Instant) {
+        (&mut self.speaker, &mut self.now)
     }
 
     fn perform(&mut self) {

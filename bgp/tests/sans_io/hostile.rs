@@ -8,6 +8,7 @@ use roadstead_bgp::{Family, GracefulRestart, PeerConfig, Shutdown};
 use rustbgpd_wire::{Afi, Capability, GracefulRestartFamily, Message, OpenMessage, Safi};
 
 use crate::script::{self, Script, announce, announcement, encode, key, raw, withdraw};
+use crate::stage::Stage as _;
 
 #[derive(Debug, Clone)]
 enum Step {

@@ -6,6 +6,7 @@ use roadstead_bgp::{Accepted, Connect, Event, Excess, Family, LimitState, MaxPre
 
 use super::routes::said;
 use super::script::{Script, announcement, config, hex, key, peer_open, raw};
+use super::stage::Stage as _;
 
 fn limited(limit: u32, excess: Excess) -> PeerConfig {
     let mut config = config();

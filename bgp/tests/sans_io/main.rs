@@ -1,7 +1,7 @@
 //! The core from outside: no socket, no clock, only inputs and outputs.
 //!
 //! `script` plays one peer byte by byte; `sessions`, `routes` and their neighbours are stories told with it, `relay` one with
-//! several peers; whole networks are in `tests/simulation`. `recording` replays what was recorded.
+//! several peers, each of them a `stage`; whole networks are in `tests/simulation`. `recording` replays what was recorded.
 //!
 //! What nobody should send: `errors` and `incidents` send the `cases` of a table, for which RFCs say what becomes of each;
 //! `hostile` and `fuzz` send anything. `bugs` says which test shows that a known bug of others is not here.
@@ -30,4 +30,5 @@ mod roles;
 mod routes;
 mod script;
 mod sessions;
+mod stage;
 mod unnumbered;

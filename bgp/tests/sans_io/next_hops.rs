@@ -12,6 +12,7 @@ use rustbgpd_wire::{
 };
 
 use crate::script::{Script, announce, config, encode, hex, peer_open, raw, start_of_time};
+use crate::stage::Stage as _;
 
 const ROUTER: &str = "[2001:db8:1::1]:179";
 const NODE: &str = "[2001:db8:1::10]:40000";

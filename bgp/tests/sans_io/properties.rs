@@ -10,6 +10,7 @@ use roadstead_bgp::{LearnedPath, PeerStatus, RouteAttributes, RouteChange};
 use rustbgpd_wire::{Message, PathAttribute};
 
 use crate::script::{self, Script, announcement, raw};
+use crate::stage::Stage as _;
 
 /// One message, good or not: what a peer may send after its OPEN.
 fn message() -> impl Strategy<Value = Vec<u8>> {

@@ -7,6 +7,7 @@ use rustbgpd_wire::{Capability, Message, OpenMessage};
 
 use crate::routes::said;
 use crate::script::{Script, announce, announcement, encode, key, peer_open, raw, withdraw};
+use crate::stage::Stage as _;
 
 /// With graceful restart, without which the capability is not offered.
 fn config() -> PeerConfig {

@@ -3,7 +3,7 @@
 mod policy;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use roadstead_bgp::{
@@ -16,6 +16,7 @@ use rustbgpd_wire::{
 };
 
 use crate::script::{encode, start_of_time};
+use crate::stage::Stage;
 
 pub(crate) const SERVER: Asn = Asn(64999);
 pub(crate) const CLUSTER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
@@ -160,41 +161,6 @@ impl Hub {
         self.perform();
     }
 
-    /// Lets time pass, with every deadline in it; so little that nobody need say KEEPALIVE.
-    pub(crate) fn pass(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        for _ in 0..1000 {
-            match self.speaker.next_deadline() {
-                Some(deadline) if deadline <= end => {
-                    self.now = self.now.max(deadline);
-                    self.speaker.handle_timeout(self.now);
-                    self.perform();
-                }
-                _ => {
-                    self.now = end;
-                    return;
-                }
-            }
-        }
-        panic!("a deadline comes back without end");
-    }
-
-    pub(crate) fn perform(&mut self) {
-        while let Some(output) = self.speaker.poll_output() {
-            if let Output::Write { connection } = output {
-                loop {
-                    let pending = Bytes::copy_from_slice(self.speaker.pending_write(self.now, connection));
-                    if pending.is_empty() {
-                        break;
-                    }
-                    let client = self.clients.iter_mut().find(|client| client.connection == connection).unwrap();
-                    client.inbox.extend_from_slice(&pending);
-                    self.speaker.handle_written(self.now, connection, pending.len());
-                }
-            }
-        }
-    }
-
     pub(crate) fn read(&mut self, number: u8) -> Vec<Message> {
         let client = self.client(number);
         let mut messages = Vec::new();
@@ -246,6 +212,28 @@ impl Hub {
             .collect();
         let [update] = updates.as_slice() else { panic!("{} UPDATEs", updates.len()) };
         update.parse(four_octet_asn, false, &[]).unwrap().attributes
+    }
+}
+
+impl Stage for Hub {
+    fn speaker_and_clock(&mut self) -> (&mut Speaker, &mut Instant) {
+        (&mut self.speaker, &mut self.now)
+    }
+
+    fn perform(&mut self) {
+        while let Some(output) = self.speaker.poll_output() {
+            if let Output::Write { connection } = output {
+                loop {
+                    let pending = Bytes::copy_from_slice(self.speaker.pending_write(self.now, connection));
+                    if pending.is_empty() {
+                        break;
+                    }
+                    let client = self.clients.iter_mut().find(|client| client.connection == connection).unwrap();
+                    client.inbox.extend_from_slice(&pending);
+                    self.speaker.handle_written(self.now, connection, pending.len());
+                }
+            }
+        }
     }
 }
 

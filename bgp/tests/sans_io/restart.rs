@@ -7,6 +7,7 @@ use roadstead_bgp::{Accepted, GracefulRestart, PeerConfig, Shutdown};
 use rustbgpd_wire::{Afi, Capability, GracefulRestartFamily, Message, OpenMessage, Safi};
 
 use crate::script::{Script, announce, announcement, config, encode, key, peer_open, raw};
+use crate::stage::Stage as _;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

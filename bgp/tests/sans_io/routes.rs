@@ -9,6 +9,7 @@ use roadstead_bgp::{Asn, Community, Family, NextHops, PeerAsn, Refusal, RefusalR
 use rustbgpd_wire::{Message, OpenMessage, PathAttribute};
 
 use crate::script::{Script, announce, announcement, config, hex, key, peer_open, raw, withdraw};
+use crate::stage::Stage as _;
 
 /// The UPDATEs and refreshes among the messages, one word for each thing that they say.
 pub(crate) fn said(messages: &[Message]) -> Vec<String> {

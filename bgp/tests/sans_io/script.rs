@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use roadstead_bgp::{
@@ -13,6 +13,8 @@ use rustbgpd_wire::{
     Afi, Capability, Message, NotificationMessage, OpenMessage, Safi, decode_message, encode_message,
     peek_message_length,
 };
+
+use crate::stage::Stage;
 
 /// Any moment will do to start virtual time from.
 #[allow(clippy::disallowed_methods, reason = "the origin of virtual time; nothing is measured")]
@@ -180,25 +182,6 @@ impl Script {
         self.perform();
     }
 
-    /// Lets time pass, with every deadline in it.
-    pub(crate) fn advance(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        for _ in 0..100_000 {
-            match self.speaker.next_deadline() {
-                Some(deadline) if deadline <= end => {
-                    self.now = self.now.max(deadline);
-                    self.speaker.handle_timeout(self.now);
-                    self.perform();
-                }
-                _ => {
-                    self.now = end;
-                    return;
-                }
-            }
-        }
-        panic!("a deadline comes back without end");
-    }
-
     /// Every message since the last time.
     pub(crate) fn read(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -231,7 +214,28 @@ impl Script {
         self.speaker.learned().keys().map(ToString::to_string).collect()
     }
 
-    pub(crate) fn perform(&mut self) {
+    /// The socket takes all that there is.
+    pub(crate) fn drain(&mut self) {
+        let Some(id) = self.connection else { return };
+        while self.reading {
+            let pending = Bytes::copy_from_slice(self.speaker.pending_write(self.now, id));
+            if pending.is_empty() {
+                return;
+            }
+            self.inbox.extend_from_slice(&pending);
+            self.speaker.handle_written(self.now, id, pending.len());
+        }
+        // A socket that is full still shows what waits for it.
+        let _ = self.speaker.pending_write(self.now, id);
+    }
+}
+
+impl Stage for Script {
+    fn speaker_and_clock(&mut self) -> (&mut Speaker, &mut Instant) {
+        (&mut self.speaker, &mut self.now)
+    }
+
+    fn perform(&mut self) {
         while let Some(output) = self.speaker.poll_output() {
             match output {
                 Output::Dial { connection, .. } => self.dials.push((self.now, connection)),
@@ -246,20 +250,5 @@ impl Script {
                 Output::Event(event) => self.events.push(event),
             }
         }
-    }
-
-    /// The socket takes all that there is.
-    pub(crate) fn drain(&mut self) {
-        let Some(id) = self.connection else { return };
-        while self.reading {
-            let pending = Bytes::copy_from_slice(self.speaker.pending_write(self.now, id));
-            if pending.is_empty() {
-                return;
-            }
-            self.inbox.extend_from_slice(&pending);
-            self.speaker.handle_written(self.now, id, pending.len());
-        }
-        // A socket that is full still shows what waits for it.
-        let _ = self.speaker.pending_write(self.now, id);
     }
 }

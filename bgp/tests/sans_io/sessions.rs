@@ -7,6 +7,7 @@ use roadstead_bgp::{Accepted, Asn, Connect, Event, PeerAsn, SessionState, Shutdo
 use rustbgpd_wire::{Capability, Message, NotificationMessage, OpenMessage, decode_message};
 
 use crate::script::{Script, announcement, config, encode, hex, key, peer_open, raw};
+use crate::stage::Stage as _;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
