@@ -1,7 +1,8 @@
 //! Whole networks of speakers on virtual time: two to two hundred of them, and everything that can go wrong between them.
 //!
 //! `network` is what joins the speakers, and checks after every step what must always be true; `story` is what happens to them,
-//! and what must be true in the end, where `model` says what everybody must have learned; `shape` is who is who. Here is how often: twelve
+//! and what must be true in the end, where `model` says what everybody must have learned; `shape` is who is who, `ways` which next hops
+//! can be reached, and `sayings` what passes between two. Here is how often: twelve
 //! thousand stories, each a function of its seed. `cargo xtask test` tells all of them (`ROADSTEAD_STORIES=all`), `cargo test` every tenth.
 //!
 //! A story that fails says its seed. `ROADSTEAD_SEED=N cargo test -p roadstead-bgp --test simulation` tells that one alone, and with
@@ -14,8 +15,10 @@
 mod model;
 mod network;
 mod random;
+mod sayings;
 mod shape;
 mod story;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

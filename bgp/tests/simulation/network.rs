@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use roadstead_bgp::record::{RecordedSpeaker, Recording, Replay};
 use roadstead_bgp::{
-    Accepted, ConnectionId, Endpoints, Event, NextHops, Output, PeerConfig, PeerKey, RouteChange, Shutdown,
+    Accepted, AigpSession, ConnectionId, Endpoints, Event, NextHopRoute, NextHops, Output, PeerConfig, PeerKey, Relay,
+    RouteChange, Shutdown, Verdict,
 };
 
 use crate::random::Random;
+use crate::sayings::{Added, Sayings, Speaking};
+use crate::ways::{self, Ways};
 
 /// A speaker of a host: of how many that it has had, and whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,13 @@ struct Wire {
     arrives: Instant,
     /// Sent from here and not read there.
     in_flight: usize,
+    sayings: Sayings,
+}
+
+impl Wire {
+    fn new(other: End, arrives: Instant) -> Self {
+        Self { other, arrives, in_flight: 0, sayings: Sayings::default() }
+    }
 }
 
 /// The other end where there is none.
@@ -79,6 +89,10 @@ struct Host {
     incarnation: u32,
     /// What the speaker is configured with, and is given again when it starts again.
     peers: BTreeMap<usize, PeerConfig>,
+    /// Which next hops it can reach, and is told again so.
+    ways: Ways,
+    /// What somebody writes into its announcements.
+    added: Added,
     deadline: Option<Instant>,
     /// How often the speaker was touched.
     touched: u64,
@@ -164,6 +178,8 @@ impl Network {
                 speaker: Some(speaker),
                 incarnation: 0,
                 peers: BTreeMap::new(),
+                ways: None,
+                added: Added::default(),
                 deadline: None,
                 touched: 0,
                 recorded: Vec::new(),
@@ -238,7 +254,22 @@ impl Network {
         self.input(host, |speaker| speaker.initial_set_complete(now, &peer_key(peer)).unwrap());
     }
 
+    pub(crate) fn ways(&self, host: usize) -> &Ways {
+        &self.hosts[host].ways
+    }
+
+    pub(crate) fn change_ways(&mut self, host: usize, changes: &[NextHopRoute]) {
+        ways::change(&mut self.hosts[host].ways, changes);
+        let now = self.now;
+        self.input(host, |speaker| speaker.handle_next_hop_routes(now, changes));
+    }
+
     // What goes wrong.
+
+    /// From now on somebody writes this into what a host announces.
+    pub(crate) fn add(&mut self, host: usize, added: Added) {
+        self.hosts[host].added = added;
+    }
 
     /// Breaks a random connection: both ends learn it, each in its own time; or one of them, or none.
     pub(crate) fn cut(&mut self) {
@@ -338,6 +369,11 @@ impl Network {
         for (peer, config) in self.hosts[host].peers.clone() {
             self.input(host, |speaker| speaker.set_peer(now, peer_key(peer), config).unwrap());
         }
+        if let Some(ways) = self.hosts[host].ways.clone() {
+            let route = |(prefix, metric)| NextHopRoute { prefix, metric: Some(metric) };
+            let routes: Vec<NextHopRoute> = ways.into_iter().map(route).collect();
+            self.input(host, |speaker| speaker.handle_next_hop_routes(now, &routes));
+        }
     }
 
     // How it works.
@@ -402,8 +438,9 @@ impl Network {
                 Output::Close { connection, last } => {
                     let end = End { process, connection };
                     self.dialling.remove(&end);
-                    if self.wires.contains_key(&end) {
-                        self.send(end, last);
+                    if let Some(wire) = self.wires.get_mut(&end) {
+                        let rest = wire.sayings.take_rest();
+                        self.send(end, [rest, last].concat());
                         self.schedule_in_order(end, |to| Happening::End { to, reason: None });
                         self.wires.remove(&end);
                         self.farewell.insert(end);
@@ -471,9 +508,24 @@ impl Network {
             let bytes = pending[..size].to_vec();
             wire.in_flight += size;
             speaker.handle_written(now, end.connection, size);
+            let bytes = self.pass(end, &bytes);
             self.send(end, bytes);
         }
         panic!("a connection of host {} never runs dry", end.process.host);
+    }
+
+    /// What goes on of what an end has said.
+    fn pass(&mut self, end: End, bytes: &[u8]) -> Vec<u8> {
+        let Some(wire) = self.wires.get_mut(&end) else { return Vec::new() };
+        let Host { peers, added, .. } = &self.hosts[end.process.host];
+        let Some(config) = peers.get(&wire.other.process.host) else { return bytes.to_vec() };
+        let aigp = match config.aigp {
+            AigpSession::Internal => config.is_internal(),
+            AigpSession::Enabled => true,
+            AigpSession::Disabled => false,
+        };
+        let speaking = Speaking { asn: config.local_asn, role: config.role, aigp };
+        wire.sayings.pass(bytes, speaking, *added)
     }
 
     /// Keeps what cannot get through for later; `None` if it has been kept.
@@ -576,14 +628,14 @@ impl Network {
         match answer {
             Some(Accepted::Connection(connection, _)) => {
                 let other = End { process, connection };
-                self.wires.insert(from, Wire { other, arrives: at, in_flight: 0 });
-                self.wires.insert(other, Wire { other: from, arrives: at, in_flight: 0 });
+                self.wires.insert(from, Wire::new(other, at));
+                self.wires.insert(other, Wire::new(from, at));
             }
             Some(Accepted::Refused(last)) => {
                 if !last.is_empty() {
                     // In answer to nobody: there is no other end.
                     let nobody = End { process, connection: NOBODY };
-                    self.wires.insert(from, Wire { other: nobody, arrives: at, in_flight: 0 });
+                    self.wires.insert(from, Wire::new(nobody, at));
                     self.schedule(at, Happening::Bytes { to: from, from: nobody, bytes: last });
                 }
                 self.schedule(at, Happening::End { to: from, reason: None });
@@ -613,6 +665,9 @@ impl Network {
             assert!(status.prefixes_stale == 0 || deadline.is_some(), "stale for ever: {status:?}");
             assert!(status.last_refusals.len() <= 100, "{status:?}");
         }
+        if peers <= 8 && touched.is_multiple_of(16) {
+            self.check_best(host, speaker);
+        }
         if peers <= 8 {
             let process = Process { host, incarnation: self.hosts[host].incarnation };
             let first = End { process, connection: ConnectionId(0) };
@@ -620,6 +675,25 @@ impl Network {
             let connections = self.wires.range(first..=last).count();
             // One in each direction, and an established one that may be dead.
             assert!(connections <= 3 * peers, "host {host} has {connections} connections with {peers} peers");
+        }
+    }
+
+    /// RFC 4271 section 9.1.2.1: no path is the best whose next hop cannot be reached, but at a route server, which sends nothing
+    /// there.
+    fn check_best(&self, host: usize, speaker: &RecordedSpeaker) {
+        let Host { ways, peers, .. } = &self.hosts[host];
+        if ways.is_none() || peers.values().any(|config| config.relay == Relay::RouteServerClient) {
+            return;
+        }
+        for prefix in speaker.learned().keys() {
+            for path in speaker.explain(prefix) {
+                let reachable = ways::cost(ways, path.path.next_hop).is_some();
+                assert_eq!(
+                    reachable,
+                    path.verdict != Verdict::Unreachable,
+                    "host {host}, {prefix}: {path:?}, {ways:?}"
+                );
+            }
         }
     }
 

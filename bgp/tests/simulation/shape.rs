@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use roadstead_bgp::{AddPath, AddPathReceive, Asn, Relay};
+use roadstead_bgp::{AddPath, AddPathReceive, Asn, Relay, Role};
 
 use crate::network::address;
 use crate::random::Random;
+use crate::sayings::Added;
 
 /// Who has a session with whom; the lower number first.
 pub(crate) type Links = BTreeSet<(usize, usize)>;
@@ -77,6 +78,36 @@ impl Shape {
         }
     }
 
+    /// What `local` is to `remote` (RFC 9234), if they are in different ASes; two pairs in seven say nothing of that.
+    pub(crate) fn role(self, seed: u64, local: usize, remote: usize) -> Option<Role> {
+        if self.asn(seed, local) == self.asn(seed, remote) {
+            return None;
+        }
+        let (low, high) = (local.min(remote), local.max(remote));
+        let of_low = match (seed / 5 + (7 * low + high) as u64) % 7 {
+            0 => Role::Provider,
+            1 => Role::Customer,
+            2 => Role::Peer,
+            3 => Role::RouteServer,
+            4 => Role::RouteServerClient,
+            _ => return None,
+        };
+        Some(if local == low { of_low } else { of_low.counterpart() })
+    }
+
+    /// What somebody writes into all that a host announces of its own.
+    pub(crate) fn added(self, seed: u64, host: usize) -> Added {
+        if self.is_relay(host) {
+            return Added::default();
+        }
+        let aigp = match (seed / 3 + host as u64) % 4 {
+            0 => Some(10),
+            1 => Some(20),
+            _ => None,
+        };
+        Added { aigp, mark: (seed / 11 + host as u64).is_multiple_of(4).then_some(LEAKED) }
+    }
+
     /// Whether nothing is wanted of this host but that it passes on.
     pub(crate) fn is_relay(self, host: usize) -> bool {
         match self {
@@ -102,6 +133,9 @@ impl Shape {
 }
 
 const SEVERAL: u8 = 2;
+
+/// Whose customers alone are to have a route that is told on all the same.
+const LEAKED: Asn = Asn(64666);
 
 /// Everybody with everybody where there are few; else a tree, a star or a ring, and a few links across.
 fn any_links(random: &mut Random, hosts: usize) -> Links {

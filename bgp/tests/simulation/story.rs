@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use roadstead_bgp::{
-    Asn, Community, Connect, ExtendedCommunity, Family, GracefulRestart, LargeCommunity, NextHops, PeerAsn, PeerConfig,
-    PrefixRule, RouteAttributes, RouteChange, Shutdown,
+    AigpSession, Asn, Community, Connect, ExtendedCommunity, Family, GracefulRestart, LargeCommunity, NextHops,
+    PeerAsn, PeerConfig, PrefixRule, RelayedNextHop, Role, RouteAttributes, RouteChange, Shutdown,
 };
 
 use crate::model::{self, Direction, Path, Seen};
 use crate::network::{Network, address, peer_key};
 use crate::random::Random;
 use crate::shape::{Links, Shape};
+use crate::ways;
 
 /// What a session is configured with on one side, besides what follows from the seed.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,11 @@ struct Settings {
     /// So that the other side's OPEN is refused.
     wrong_asn: bool,
     removed: bool,
+    /// Says nothing of its role (RFC 9234).
+    silent: bool,
+    aigp: AigpSession,
+    /// Of a reflector: it gives itself as next hop.
+    own_next_hop: bool,
 }
 
 /// Import rules that a side may have.
@@ -61,6 +67,13 @@ impl Story {
             wanted: BTreeMap::new(),
             incomplete: BTreeSet::new(),
         };
+        for host in 0..hosts {
+            story.network.add(host, shape.added(seed, host));
+            if shape.is_relay(host) && story.has_ways() {
+                let ways = ways::to_everywhere(&mut story.network.random, hosts);
+                story.network.change_ways(host, &ways);
+            }
+        }
         for (one, other) in links {
             for (local, remote) in [(one, other), (other, one)] {
                 let settings = Settings {
@@ -70,6 +83,9 @@ impl Story {
                     ipv4_only: false,
                     wrong_asn: false,
                     removed: false,
+                    silent: number_of(seed, local, remote).is_multiple_of(5),
+                    aigp: AIGP[(number_of(seed, local, remote) / 5 % 3) as usize],
+                    own_next_hop: number_of(seed, local, remote).is_multiple_of(3),
                 };
                 story.settings.insert((local, remote), settings);
                 story.configure(local, remote);
@@ -141,6 +157,18 @@ impl Story {
             }
             15 => self.change(from, to, |_, settings| settings.removed = !settings.removed),
             16 => self.say_everything(from, to),
+            17 => self.change(from, to, |_, settings| settings.silent = !settings.silent),
+            18 => self.change(from, to, |random, settings| settings.aigp = AIGP[random.below(3) as usize]),
+            19 if self.shape.reflects(self.seed, from, to).is_some() => {
+                self.change(from, to, |_, settings| settings.own_next_hop = !settings.own_next_hop);
+            }
+            20..=22 if self.has_ways() => {
+                // Most of all those who choose for others.
+                let host = if self.shape.is_relay(to) { to } else { from };
+                let hosts = self.network.hosts();
+                let changes = ways::any_changes(&mut self.network.random, hosts);
+                self.network.change_ways(host, &changes);
+            }
             _ => self.change_routes(from, to),
         }
     }
@@ -203,6 +231,8 @@ impl Story {
                         communities: path.communities,
                         large_communities: path.large_communities,
                         extended_communities: path.extended_communities,
+                        only_to_customer: path.only_to_customer,
+                        aigp: path.aigp,
                     });
                 }
             }
@@ -239,6 +269,13 @@ impl Story {
             let internal = self.asn(from) == self.asn(to);
             let ipv4_only = sender.ipv4_only || receiver.ipv4_only;
             let own = self.wanted.get(&(from, to)).into_iter().flatten();
+            let added = self.shape.added(self.seed, from);
+            let metrics = |settings: &Settings| match settings.aigp {
+                AigpSession::Internal => internal,
+                AigpSession::Enabled => true,
+                AigpSession::Disabled => false,
+            };
+            let gives_itself = sender.own_next_hop && self.shape.reflects(self.seed, from, to).is_some();
             let told = |prefix: &IpNet, attributes: &RouteAttributes| Seen {
                 next_hop: match Family::of(prefix) {
                     Family::Ipv4Unicast => IpAddr::V4(address(from)),
@@ -253,6 +290,12 @@ impl Story {
                 communities: attributes.communities.clone(),
                 large_communities: attributes.large_communities.clone(),
                 extended_communities: attributes.extended_communities.clone(),
+                // Its own mark, or what somebody else has written.
+                only_to_customer: match self.role(from, to) {
+                    Some(Role::Provider | Role::Peer | Role::RouteServer) => Some(self.asn(from)),
+                    _ => added.mark,
+                },
+                aigp: added.aigp,
             };
             let path = |(prefix, attributes): (&IpNet, &Arc<RouteAttributes>)| {
                 (*prefix, Path { seen: told(prefix, attributes), originator: None, clusters: Vec::new() })
@@ -269,7 +312,14 @@ impl Story {
                 paths: self.shape.paths(from, to),
                 own: own.map(path).collect(),
                 takes: Box::new(takes),
+                from_asn: self.asn(from),
                 asn: self.asn(to),
+                role: self.role(from, to),
+                receiver_role: self.role(to, from),
+                tells_metrics: metrics(sender),
+                hears_metrics: metrics(&receiver),
+                own_next_hops: gives_itself.then(|| [address(from).into(), next_hop(from, sender.next_hop).into()]),
+                ways: self.network.ways(from).clone(),
                 cluster,
             };
             ((from, to), direction)
@@ -377,6 +427,16 @@ impl Story {
         self.shape.asn(self.seed, host)
     }
 
+    /// In half of the networks somebody knows of other routes than those of BGP.
+    fn has_ways(&self) -> bool {
+        self.seed.is_multiple_of(2)
+    }
+
+    /// As `local` says it to `remote`.
+    fn role(&self, local: usize, remote: usize) -> Option<Role> {
+        self.shape.role(self.seed, local, remote).filter(|_| !self.settings[&(local, remote)].silent)
+    }
+
     fn configure(&mut self, local: usize, remote: usize) {
         let config = self.config(local, remote);
         self.network.set_peer(local, remote, config);
@@ -402,6 +462,11 @@ impl Story {
             config.graceful_restart = Some(GracefulRestart { restart_time, notification, forwarding_preserved });
         }
         config.relay = relay;
+        config.role = self.role(local, remote);
+        config.aigp = settings.aigp;
+        if settings.own_next_hop && self.shape.reflects(self.seed, local, remote).is_some() {
+            config.relayed_next_hop = RelayedNextHop::Own;
+        }
         config.add_path = self.shape.add_path(local, remote);
         config.next_hops = NextHops { ipv4: None, ipv6: Some(next_hop(local, settings.next_hop)) };
         if settings.ipv4_only {
@@ -416,6 +481,13 @@ impl Story {
         }
         config
     }
+}
+
+const AIGP: [AigpSession; 3] = [AigpSession::Internal, AigpSession::Enabled, AigpSession::Disabled];
+
+/// A number of its own for each side of each session.
+fn number_of(seed: u64, local: usize, remote: usize) -> u64 {
+    seed / 2 + (3 * local + remote) as u64
 }
 
 fn next_hop(host: usize, which: u16) -> Ipv6Addr {
