@@ -9,6 +9,7 @@
 //! Where a change replaces one prefix by another around or inside it, the new one goes before the old one is withdrawn,
 //! so a packet that had a way always has one; `replacement` finds such pairs.
 
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -23,63 +24,147 @@ use crate::{Family, RouteAttributes, RouteChange};
 
 #[derive(Debug, Default)]
 pub(crate) struct AdjRibOut {
-    /// Kept while the session is down too.
-    wanted: BTreeMap<IpNet, Arc<RouteAttributes>>,
-    /// What the peer has of us. `None`: something, but not what is wanted now (a refresh, another next hop).
-    told: BTreeMap<IpNet, Option<Arc<RouteAttributes>>>,
+    /// Every prefix that is wanted, or that the peer has of us.
+    entries: BTreeMap<IpNet, Entry>,
+    counts: Counts,
     /// Families in which something may be announced now: negotiated, and with a next hop.
     open: BTreeSet<Family>,
     /// Families whose End-of-RIB has not been sent in this session.
     end_of_rib_due: BTreeSet<Family>,
     refreshes: Refreshes,
-    /// What waits to be sent; none of the sets is empty, and a prefix is in one of them at most. Announced prefixes stand
-    /// under their attributes in `wanted`.
+    /// What waits to be sent; none of the sets is empty, and each prefix stands where its entry says.
     pending: BTreeMap<Batch, BTreeSet<IpNet>>,
+}
+
+/// What there is to know about one prefix.
+#[derive(Debug, Default)]
+struct Entry {
+    /// Kept while the session is down too.
+    wanted: Option<Arc<RouteAttributes>>,
+    told: Told,
+    /// In which batch of its family and of the attributes in `wanted` it waits.
+    waits: Option<Turn>,
     /// Wanted, but with attributes that leave no room for a prefix in the largest message.
-    too_large: BTreeSet<IpNet>,
+    too_large: bool,
+}
+
+/// What the peer has of us.
+#[derive(Debug, Default)]
+enum Told {
+    #[default]
+    Nothing,
+    /// Something, but not what is wanted now (a refresh, another next hop).
+    Outdated,
+    This(Arc<RouteAttributes>),
+}
+
+/// Of all entries.
+#[derive(Debug, Default)]
+struct Counts {
+    wanted: usize,
+    told: usize,
+    too_large: usize,
 }
 
 /// What may share an UPDATE, in the order of sending.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Batch {
-    /// Nothing comes in their place.
-    Withdrawals(Family),
-    /// Announcements that a withdrawal of the same change waits for.
-    Replacements(Family, Arc<RouteAttributes>),
-    /// The withdrawals that wait for those.
-    Replaced(Family),
-    Announcements(Family, Arc<RouteAttributes>),
+struct Batch {
+    turn: Turn,
+    family: Family,
+    /// Of announcements.
+    attributes: Option<Arc<RouteAttributes>>,
 }
 
-impl Batch {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Nothing comes in their place.
+    Withdrawals,
+    /// Announcements that a withdrawal of the same change waits for.
+    Replacements,
+    /// The withdrawals that wait for those.
+    Replaced,
+    Announcements,
+}
+
+impl Turn {
+    const fn announces(self) -> bool {
+        matches!(self, Self::Replacements | Self::Announcements)
+    }
+
     /// The same for a part of an exchange.
-    fn in_exchange(self) -> Self {
-        match self {
-            Self::Withdrawals(family) | Self::Replaced(family) => Self::Replaced(family),
-            Self::Announcements(family, attributes) | Self::Replacements(family, attributes) => {
-                Self::Replacements(family, attributes)
-            }
-        }
+    const fn in_exchange(self) -> Self {
+        if self.announces() { Self::Replacements } else { Self::Replaced }
     }
 
     /// For a prefix that waited in `earlier`: an exchange that has begun is not forgotten because one side of it changes
     /// its attributes.
-    fn after(self, earlier: Option<&Self>) -> Self {
-        match (earlier, &self) {
-            (Some(Self::Replacements(..)), Self::Announcements(..))
-            | (Some(Self::Replaced(_)), Self::Withdrawals(_)) => self.in_exchange(),
+    fn after(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) if earlier == self.in_exchange() => earlier,
             _ => self,
         }
     }
 }
 
-impl AdjRibOut {
-    pub(crate) fn wanted(&self) -> usize {
-        self.wanted.len()
+impl Told {
+    const fn is_something(&self) -> bool {
+        !matches!(self, Self::Nothing)
     }
 
-    pub(crate) fn told(&self) -> usize {
-        self.told.len()
+    const fn attributes(&self) -> Option<&Arc<RouteAttributes>> {
+        match self {
+            Self::This(attributes) => Some(attributes),
+            Self::Nothing | Self::Outdated => None,
+        }
+    }
+}
+
+impl Entry {
+    /// When it has to be sent, if what the peer was told is not what it should know.
+    fn turn(&self, open: bool) -> Option<Turn> {
+        match (self.wanted.as_ref().filter(|_| open), &self.told) {
+            (Some(wanted), Told::This(told)) if wanted == told => None,
+            (Some(_), _) => Some(Turn::Announcements),
+            (None, Told::Outdated | Told::This(_)) => Some(Turn::Withdrawals),
+            (None, Told::Nothing) => None,
+        }
+    }
+
+    /// The batch in which it waits.
+    fn batch(&self, turn: Turn, family: Family) -> Batch {
+        Batch { turn, family, attributes: self.wanted.clone().filter(|_| turn.announces()) }
+    }
+
+    /// Takes it out of whatever it waits in, and says what that was. To be called before `wanted` changes.
+    fn unqueue(&mut self, prefix: &IpNet, pending: &mut BTreeMap<Batch, BTreeSet<IpNet>>) -> Option<Turn> {
+        let turn = self.waits.take()?;
+        let batch = self.batch(turn, Family::of(prefix));
+        if let Some(prefixes) = pending.get_mut(&batch) {
+            prefixes.remove(prefix);
+            if prefixes.is_empty() {
+                pending.remove(&batch);
+            }
+        }
+        Some(turn)
+    }
+
+    fn queue(&mut self, prefix: IpNet, turn: Turn, pending: &mut BTreeMap<Batch, BTreeSet<IpNet>>) {
+        self.waits = Some(turn);
+        pending.entry(self.batch(turn, Family::of(&prefix))).or_default().insert(prefix);
+    }
+
+    const fn is_unused(&self) -> bool {
+        self.wanted.is_none() && !self.told.is_something()
+    }
+}
+
+impl AdjRibOut {
+    pub(crate) const fn wanted(&self) -> usize {
+        self.counts.wanted
+    }
+
+    pub(crate) const fn told(&self) -> usize {
+        self.counts.told
     }
 
     /// What the peer has of us, by prefix, from there on: with which attributes, if they are those that it was to get, and with
@@ -88,12 +173,12 @@ impl AdjRibOut {
         &self,
         start: Bound<IpNet>,
     ) -> impl Iterator<Item = (&IpNet, Option<&RouteAttributes>, Option<&RouteAttributes>)> {
-        let told = self.told.range((start, Bound::Unbounded));
-        told.map(|(prefix, told)| (prefix, told.as_deref(), self.wanted.get(prefix).map(AsRef::as_ref)))
+        let told = self.entries.range((start, Bound::Unbounded)).filter(|(_, entry)| entry.told.is_something());
+        told.map(|(prefix, entry)| (prefix, entry.told.attributes().map(AsRef::as_ref), entry.wanted.as_deref()))
     }
 
-    pub(crate) fn too_large(&self) -> usize {
-        self.too_large.len()
+    pub(crate) const fn too_large(&self) -> usize {
+        self.counts.too_large
     }
 
     /// Whether [`next_message`](Self::next_message) would yield something.
@@ -112,13 +197,24 @@ impl AdjRibOut {
                 RouteChange::Announce(prefix, attributes) => (prefix.trunc(), Some(attributes)),
                 RouteChange::Withdraw(prefix) => (prefix.trunc(), None),
             };
-            let earlier = self.unqueue(&prefix);
-            match attributes {
-                Some(attributes) => self.wanted.insert(prefix, attributes),
-                None => self.wanted.remove(&prefix),
+            let mut place = match self.entries.entry(prefix) {
+                MapEntry::Vacant(_) if attributes.is_none() => continue,
+                MapEntry::Vacant(vacant) => vacant.insert_entry(Entry::default()),
+                MapEntry::Occupied(known) => known,
             };
-            self.queue(prefix, earlier.as_ref());
-            touched.push(prefix);
+            let entry = place.get_mut();
+            let earlier = entry.unqueue(&prefix, &mut self.pending);
+            self.counts.too_large -= usize::from(std::mem::take(&mut entry.too_large));
+            let wanted_before = std::mem::replace(&mut entry.wanted, attributes);
+            self.counts.wanted += usize::from(entry.wanted.is_some());
+            self.counts.wanted -= usize::from(wanted_before.is_some());
+            if let Some(turn) = entry.turn(self.open.contains(&Family::of(&prefix))) {
+                entry.queue(prefix, turn.after(earlier), &mut self.pending);
+                touched.push(prefix);
+            }
+            if entry.is_unused() {
+                place.remove();
+            }
         }
         self.order_exchanges(touched);
     }
@@ -126,21 +222,27 @@ impl AdjRibOut {
     /// Puts withdrawals behind the announcements of the same change that replace them. A withdrawal that waits for its
     /// replacement already waits for a newer one too.
     fn order_exchanges(&mut self, touched: Vec<IpNet>) {
-        let replaced = Family::ALL.into_iter().filter_map(|family| self.pending.get(&Batch::Replaced(family)));
-        let mut sides: BTreeMap<IpNet, Side> = replaced.flatten().map(|prefix| (*prefix, Side::Withdrawn)).collect();
+        let waits = |announces| self.pending.keys().any(|batch| batch.turn.announces() == announces);
+        if !(waits(true) && waits(false)) {
+            return;
+        }
+        let replaced = |family| self.pending.get(&Batch { turn: Turn::Replaced, family, attributes: None });
+        let replaced = Family::ALL.into_iter().filter_map(replaced).flatten();
+        let mut sides: BTreeMap<IpNet, Side> = replaced.map(|prefix| (*prefix, Side::Withdrawn)).collect();
         for prefix in touched {
-            match self.batch(&prefix) {
-                Some(Batch::Withdrawals(_)) => sides.insert(prefix, Side::Withdrawn),
-                // What the peer has already does not become a better replacement with other attributes.
-                Some(Batch::Announcements(..)) if !self.told.contains_key(&prefix) => {
-                    sides.insert(prefix, Side::Announced)
+            match self.entries.get(&prefix) {
+                Some(Entry { waits: Some(Turn::Withdrawals | Turn::Replaced), .. }) => {
+                    sides.insert(prefix, Side::Withdrawn)
                 }
+                // What the peer has already does not become a better replacement with other attributes.
+                Some(Entry { waits: Some(_), told: Told::Nothing, .. }) => sides.insert(prefix, Side::Announced),
                 _ => None,
             };
         }
         for prefix in exchanged(&sides) {
-            if let Some(batch) = self.unqueue(&prefix) {
-                self.pending.entry(batch.in_exchange()).or_default().insert(prefix);
+            let Some(entry) = self.entries.get_mut(&prefix) else { continue };
+            if let Some(turn) = entry.unqueue(&prefix, &mut self.pending) {
+                entry.queue(prefix, turn.in_exchange(), &mut self.pending);
             }
         }
     }
@@ -155,22 +257,29 @@ impl AdjRibOut {
 
     /// A session has ended: the peer has forgotten everything.
     pub(crate) fn end_session(&mut self) {
-        self.told.clear();
         self.open.clear();
         self.end_of_rib_due.clear();
         self.refreshes.clear();
         self.pending.clear();
-        self.too_large.clear();
+        self.entries.retain(|_, entry| {
+            (entry.told, entry.waits, entry.too_large) = (Told::Nothing, None, false);
+            entry.wanted.is_some()
+        });
+        (self.counts.told, self.counts.too_large) = (0, 0);
     }
 
     /// The UPDATEs after which the peer knows nothing of us any more.
     pub(crate) fn withdraw_all(&mut self, export: &Export) -> Vec<u8> {
-        self.wanted.clear();
         self.pending.clear();
         self.refreshes.clear();
-        for prefix in self.told.keys() {
-            self.pending.entry(Batch::Withdrawals(Family::of(prefix))).or_default().insert(*prefix);
-        }
+        self.entries.retain(|prefix, entry| {
+            (entry.wanted, entry.waits, entry.too_large) = (None, None, false);
+            if entry.told.is_something() {
+                entry.queue(*prefix, Turn::Withdrawals, &mut self.pending);
+            }
+            entry.told.is_something()
+        });
+        (self.counts.wanted, self.counts.too_large) = (0, 0);
         let mut messages = Vec::new();
         while let Some(message) = self.next_message(export) {
             messages.extend_from_slice(&message);
@@ -180,10 +289,10 @@ impl AdjRibOut {
 
     /// Sends everything of this family again (RFC 2918), because the peer asked or because the next hop is another one.
     pub(crate) fn resend(&mut self, family: Family) {
-        for (prefix, told) in &mut self.told {
-            if Family::of(prefix) == family {
+        for (prefix, entry) in &mut self.entries {
+            if Family::of(prefix) == family && entry.told.is_something() {
                 // Still there for the peer: should the route be withdrawn before its turn comes, it must hear that.
-                *told = None;
+                entry.told = Told::Outdated;
             }
         }
         self.queue_all(|prefix| Family::of(prefix) == family);
@@ -214,49 +323,44 @@ impl AdjRibOut {
             return Some(begin);
         }
         while let Some(mut first) = self.pending.first_entry() {
-            let (batch, prefixes) = (first.key().clone(), first.get_mut());
-            match &batch {
-                Batch::Withdrawals(family) | Batch::Replaced(family) => {
-                    let (message, count) = update::encode_withdrawals(*family, prefixes.iter(), export);
+            let family = first.key().family;
+            let attributes = first.key().attributes.clone();
+            let prefixes = first.get_mut();
+            let encoded = match &attributes {
+                None => Ok(update::encode_withdrawals(family, prefixes.iter(), export)),
+                Some(attributes) => update::encode_announcements(family, attributes, prefixes.iter(), export),
+            };
+            match encoded {
+                Ok((message, count)) => {
                     for _ in 0..count {
-                        if let Some(prefix) = prefixes.pop_first() {
-                            self.told.remove(&prefix);
-                        }
+                        let Some(prefix) = prefixes.pop_first() else { break };
+                        note_told(&mut self.entries, &mut self.counts, prefix, attributes.as_ref());
                     }
                     if prefixes.is_empty() {
                         first.remove();
                     }
                     return Some(message);
                 }
-                Batch::Announcements(family, attributes) | Batch::Replacements(family, attributes) => {
-                    match update::encode_announcements(*family, attributes, prefixes.iter(), export) {
-                        Ok((message, count)) => {
-                            for _ in 0..count {
-                                if let Some(prefix) = prefixes.pop_first() {
-                                    self.told.insert(prefix, Some(Arc::clone(attributes)));
-                                }
-                            }
-                            if prefixes.is_empty() {
-                                first.remove();
-                            }
-                            return Some(message);
-                        }
-                        Err(too_large) => {
-                            let mut prefixes = first.remove();
-                            tracing::warn!(%family, prefixes = prefixes.len(), %too_large, "routes are not announced");
-                            // What the peer has of them is not wanted any more, and what is wanted cannot be said.
-                            let stale = prefixes.iter().filter(|prefix| self.told.contains_key(prefix)).copied();
-                            let stale: BTreeSet<IpNet> = stale.collect();
-                            self.too_large.append(&mut prefixes);
-                            if !stale.is_empty() {
-                                self.pending.entry(Batch::Withdrawals(*family)).or_default().extend(stale);
-                            }
-                        }
-                    }
+                Err(too_large) => {
+                    let prefixes = first.remove();
+                    tracing::warn!(%family, prefixes = prefixes.len(), %too_large, "routes are not announced");
+                    self.give_up(prefixes);
                 }
             }
         }
         None
+    }
+
+    /// These are wanted, and cannot be said. What the peer has of them is not wanted any more.
+    fn give_up(&mut self, prefixes: BTreeSet<IpNet>) {
+        for prefix in prefixes {
+            let Some(entry) = self.entries.get_mut(&prefix) else { continue };
+            (entry.waits, entry.too_large) = (None, true);
+            self.counts.too_large += 1;
+            if entry.told.is_something() {
+                entry.queue(prefix, Turn::Withdrawals, &mut self.pending);
+            }
+        }
     }
 
     /// When there is nothing to announce or withdraw any more: the end of an answer to ROUTE-REFRESH, with the family if
@@ -269,50 +373,33 @@ impl AdjRibOut {
         self.refreshes.end().or_else(|| end_of_rib(&mut self.end_of_rib_due))
     }
 
-    /// Takes a prefix out of whatever it waits in, and says what that was. To be called before `wanted` changes.
-    fn unqueue(&mut self, prefix: &IpNet) -> Option<Batch> {
-        self.too_large.remove(prefix);
-        let family = Family::of(prefix);
-        let announced = self.wanted.get(prefix).map(|attributes| Batch::Announcements(family, Arc::clone(attributes)));
-        for plain in [Some(Batch::Withdrawals(family)), announced].into_iter().flatten() {
-            for batch in [plain.clone().in_exchange(), plain] {
-                let Some(prefixes) = self.pending.get_mut(&batch) else { continue };
-                if prefixes.remove(prefix) {
-                    if prefixes.is_empty() {
-                        self.pending.remove(&batch);
-                    }
-                    return Some(batch);
-                }
+    fn queue_all(&mut self, selected: impl Fn(&IpNet) -> bool) {
+        for (prefix, entry) in self.entries.iter_mut().filter(|(prefix, _)| selected(prefix)) {
+            let earlier = entry.unqueue(prefix, &mut self.pending);
+            self.counts.too_large -= usize::from(std::mem::take(&mut entry.too_large));
+            if let Some(turn) = entry.turn(self.open.contains(&Family::of(prefix))) {
+                entry.queue(*prefix, turn.after(earlier), &mut self.pending);
             }
         }
-        None
     }
+}
 
-    /// What a prefix has to wait in, if what the peer was told is not what it should know.
-    fn batch(&self, prefix: &IpNet) -> Option<Batch> {
-        let family = Family::of(prefix);
-        let wanted = self.wanted.get(prefix).filter(|_| self.open.contains(&family));
-        match (wanted, self.told.get(prefix)) {
-            (Some(wanted), Some(Some(told))) if wanted == told => None,
-            (Some(wanted), _) => Some(Batch::Announcements(family, Arc::clone(wanted))),
-            (None, Some(_)) => Some(Batch::Withdrawals(family)),
-            (None, None) => None,
-        }
-    }
-
-    fn queue(&mut self, prefix: IpNet, earlier: Option<&Batch>) {
-        if let Some(batch) = self.batch(&prefix) {
-            self.pending.entry(batch.after(earlier)).or_default().insert(prefix);
-        }
-    }
-
-    fn queue_all(&mut self, mut selected: impl FnMut(&IpNet) -> bool) {
-        let prefixes: BTreeSet<IpNet> =
-            self.wanted.keys().chain(self.told.keys()).filter(|prefix| selected(prefix)).copied().collect();
-        for prefix in prefixes {
-            let earlier = self.unqueue(&prefix);
-            self.queue(prefix, earlier.as_ref());
-        }
+/// A message says this of the prefix: a withdrawal, if there are no attributes.
+fn note_told(
+    entries: &mut BTreeMap<IpNet, Entry>,
+    counts: &mut Counts,
+    prefix: IpNet,
+    attributes: Option<&Arc<RouteAttributes>>,
+) {
+    let MapEntry::Occupied(mut place) = entries.entry(prefix) else { return };
+    let entry = place.get_mut();
+    entry.waits = None;
+    let told = attributes.map_or(Told::Nothing, |attributes| Told::This(Arc::clone(attributes)));
+    let before = std::mem::replace(&mut entry.told, told);
+    counts.told += usize::from(attributes.is_some());
+    counts.told -= usize::from(before.is_something());
+    if entry.is_unused() {
+        place.remove();
     }
 }
 
