@@ -15,6 +15,7 @@
 
 mod adj_rib_in;
 mod adj_rib_out;
+mod audience;
 mod hash;
 mod interner;
 mod member;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use ipnet::IpNet;
 
+use self::audience::{Audience, Group};
 use self::hash::SeededHash;
 use self::member::Member;
 use self::next_hops::NextHops;
@@ -99,8 +101,8 @@ pub(crate) struct Rib {
     identities: Vec<Identity>,
     relays: Vec<Relay>,
     free: Vec<MemberId>,
-    /// Who has a session on which others' routes are passed on.
-    receivers: Vec<MemberId>,
+    /// Who has a session on which others' routes are passed on; none of the groups is empty.
+    groups: Vec<Group>,
     /// Those of them that have something to write since [`Rib::take_woken`].
     woken: Vec<MemberId>,
     /// Nothing is told of others' routes for the time being; what is to be told is noted as ever.
@@ -124,7 +126,7 @@ impl Rib {
             identities: Vec::new(),
             relays: Vec::new(),
             free: Vec::new(),
-            receivers: Vec::new(),
+            groups: Vec::new(),
             woken: Vec::new(),
             held: false,
             octets: Vec::new(),
@@ -171,6 +173,11 @@ impl Rib {
             self.reorder(member);
         }
         let Some(session) = session else { return };
+        let relay = self.relays[member.index()];
+        match self.groups.iter_mut().find(|group| group.relay == relay && group.session == session) {
+            Some(group) => group.members.push(member),
+            None => self.groups.push(Group { relay, session: session.clone(), members: vec![member] }),
+        }
         let mut out = Box::new(RelayOut::new(session));
         let reachable: Vec<PrefixId> = self.table.reachable().map(|(id, _)| id).collect();
         for id in reachable {
@@ -178,13 +185,15 @@ impl Rib {
         }
         out.awake = true;
         self.members[member.index()].out = Some(out);
-        self.receivers.push(member);
     }
 
     pub(crate) fn end_session(&mut self, member: MemberId) {
         if let Some(out) = self.members[member.index()].out.take() {
             out.release(&mut self.table);
-            self.receivers.retain(|receiver| *receiver != member);
+            self.groups.retain_mut(|group| {
+                group.members.retain(|other| *other != member);
+                !group.members.is_empty()
+            });
         }
     }
 
@@ -198,26 +207,25 @@ impl Rib {
     /// Something about the paths of `source` to this prefix has changed.
     fn mark(&mut self, id: PrefixId, source: MemberId, change: Change) {
         self.table.note_change();
-        if self.receivers.is_empty() || self.relays[source.index()] == Relay::Nothing {
-            return;
-        }
-        let destination = self.table.get_mut(id);
         let source_relay = self.relays[source.index()];
-        for &receiver in &self.receivers {
-            let relay = self.relays[receiver.index()];
-            if receiver == source || !source_relay.passes_to(relay) {
-                continue;
-            }
-            let Some(out) = &mut self.members[receiver.index()].out else { continue };
-            let view = View { member: receiver, relay, identities: &self.identities, relays: &self.relays };
-            if let Change::Added(position) = change
-                && !out.is_news(destination, position, &view)
-            {
-                continue;
-            }
-            out.mark(id, destination, receiver);
-            if !std::mem::replace(&mut out.awake, true) {
-                self.woken.push(receiver);
+        let destination = self.table.get_mut(id);
+        for group in self.groups.iter().filter(|group| source_relay.passes_to(group.relay)) {
+            let view = View { member: None, relay: group.relay, identities: &self.identities, relays: &self.relays };
+            let audience = match change {
+                Change::Added(position) => group.audience(destination, position, &view),
+                Change::Other => Audience::All,
+            };
+            let receivers = match &audience {
+                Audience::All => group.members.as_slice(),
+                Audience::Only(member) if group.members.contains(member) => std::slice::from_ref(member),
+                Audience::Only(_) | Audience::Nobody => &[],
+            };
+            for &receiver in receivers.iter().filter(|receiver| **receiver != source) {
+                let Some(out) = &mut self.members[receiver.index()].out else { continue };
+                out.mark(id, destination, receiver);
+                if !std::mem::replace(&mut out.awake, true) {
+                    self.woken.push(receiver);
+                }
             }
         }
     }
@@ -263,7 +271,7 @@ impl Rib {
         }
         let Some(mut out) = self.members[member.index()].out.take() else { return false };
         let relay = self.relays[member.index()];
-        let view = View { member, relay, identities: &self.identities, relays: &self.relays };
+        let view = View { member: Some(member), relay, identities: &self.identities, relays: &self.relays };
         let said = out.next_message(&mut self.table, &view, output);
         out.awake = said;
         self.members[member.index()].out = Some(out);

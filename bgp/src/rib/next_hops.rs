@@ -124,7 +124,7 @@ impl Rib {
             for path in destination.paths.take() {
                 selection::insert(destination, path, &self.identities);
             }
-            for receiver in &self.receivers {
+            for receiver in self.groups.iter().flat_map(|group| &group.members) {
                 self.members[receiver.index()].out.iter_mut().for_each(|out| out.note_cost(id));
             }
             members.iter().for_each(|member| self.mark(id, *member, Change::Other));

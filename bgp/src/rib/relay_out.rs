@@ -32,7 +32,8 @@ use crate::{Family, Relay};
 
 /// What decides which paths a peer may get.
 pub(super) struct View<'a> {
-    pub(super) member: MemberId,
+    /// Whose paths are left out, because nobody gets its own back. `None`: nobody's.
+    pub(super) member: Option<MemberId>,
     pub(super) relay: Relay,
     pub(super) identities: &'a [Identity],
     /// By member.
@@ -75,10 +76,9 @@ const STAGE: usize = 16 * 1024;
 
 impl RelayOut {
     pub(super) fn new(session: RelaySession) -> Self {
-        let several = session.paths.iter().any(|&paths| paths > 1);
         Self {
+            told: if session.takes_several() { Told::several() } else { Told::one() },
             session,
-            told: if several { Told::several() } else { Told::one() },
             queue: Waiting::default(),
             urgent: Default::default(),
             staged: Vec::new(),
@@ -99,18 +99,6 @@ impl RelayOut {
 
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.staged.is_empty() && self.urgent.iter().all(Waiting::is_empty)
-    }
-
-    /// Whether one more path to a prefix, at this place, changes what the peer gets. Only what costs less to know than to look
-    /// again later is answered with no.
-    pub(super) fn is_news(&self, destination: &Destination, position: usize, view: &View<'_>) -> bool {
-        match &self.told {
-            // If it is not the first, one before it is better, unless the peer may have none of those.
-            Told::One(_) if !destination.med_decides => {
-                !destination.paths[..position].iter().any(|path| self.session.may_get(destination, path, view))
-            }
-            Told::One(_) | Told::Several(_) => true,
-        }
     }
 
     /// A look has to be taken at this prefix.
@@ -329,7 +317,7 @@ impl RelaySession {
     }
 
     /// Whether this peer may have that path, were there no better one.
-    fn may_get(&self, destination: &Destination, path: &Path, view: &View<'_>) -> bool {
+    pub(super) fn may_get(&self, destination: &Destination, path: &Path, view: &View<'_>) -> bool {
         let family = Family::of(&destination.prefix);
         view.may_get(path) && self.families[family as usize] && self.fits(family, &path.route)
     }
@@ -337,7 +325,7 @@ impl RelaySession {
 
 impl View<'_> {
     fn may_get(&self, path: &Path) -> bool {
-        path.member != self.member
+        Some(path.member) != self.member
             && self.relays[path.member.index()].passes_to(self.relay)
             && path.is_eligible(self.identities)
             // RFC 1997. NO_EXPORT and NO_EXPORT_SUBCONFED say nothing about internal peers, and a route server obeys none of

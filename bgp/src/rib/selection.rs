@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 
 use super::member::Identity;
 use super::path::{Path, Route};
+use super::paths::Paths;
 use super::table::Destination;
 use crate::Asn;
 
@@ -77,6 +78,10 @@ const DEFAULT_LOCAL_PREFERENCE: u32 = 100;
 
 /// Puts `path` where it belongs, and returns where that is.
 pub(super) fn insert(destination: &mut Destination, path: Path, identities: &[Identity]) -> usize {
+    if destination.paths.is_empty() {
+        destination.paths = Paths::One(path);
+        return 0;
+    }
     let before = |other: &Path| rank(other, &path, identities).0 == Ordering::Less;
     let position = destination.paths.iter().position(|other| !before(other)).unwrap_or(destination.paths.len());
     let differs = |other: &Path| med(&path.route, &other.route) != Ordering::Equal;

@@ -52,6 +52,11 @@ const REFLECTION: usize = 4 + 4;
 const ADDED: usize = 7 + 7;
 
 impl RelaySession {
+    /// Whether more than one path to a prefix may be told.
+    pub(crate) fn takes_several(&self) -> bool {
+        self.paths.iter().any(|&paths| paths > 1)
+    }
+
     /// Whether the peer takes this route to a prefix of this family: an UPDATE must have room for it, and the next hop be
     /// one that the peer understands.
     pub(crate) fn fits(&self, family: Family, route: &Route) -> bool {
@@ -85,7 +90,10 @@ impl RelaySession {
             }
         };
         let path_ids = self.paths[family as usize] > 1;
-        Withdrawal { start, attribute, path_ids, limit: start + usize::from(self.max_message) }
+        // Behind classic withdrawals the length of the attributes follows.
+        let behind = if attribute.is_none() { 2 } else { 0 };
+        let limit = start + usize::from(self.max_message) - behind;
+        Withdrawal { start, attribute, prefixes: PrefixWriter::new(path_ids, output.len(), limit) }
     }
 
     /// `None`: the codec does not write what it has read.
@@ -122,7 +130,8 @@ impl RelaySession {
         let behind = if in_reach { attributes.len() } else { 0 };
         let limit = start + usize::from(self.max_message) - behind;
         let path_ids = self.paths[family as usize] > 1;
-        Some(Announcement { start, attributes, in_reach, path_ids, limit })
+        let prefixes = PrefixWriter::new(path_ids, output.len(), limit);
+        Some(Announcement { start, attributes, in_reach, prefixes })
     }
 
     /// What the peer is to have as next hop. `None`: we have none to give.
@@ -199,19 +208,17 @@ pub(crate) struct Withdrawal {
     start: usize,
     /// Where the length of MP_UNREACH_NLRI stands, if there is one.
     attribute: Option<usize>,
-    path_ids: bool,
-    limit: usize,
+    prefixes: PrefixWriter,
 }
 
 impl Withdrawal {
     /// `false`: there is no room for it.
     pub(crate) fn push(&mut self, output: &mut BytesMut, prefix: &IpNet, path_id: u32) -> bool {
-        // Behind classic withdrawals the length of the attributes follows.
-        let behind = if self.attribute.is_none() { 2 } else { 0 };
-        put_nlri(output, prefix, self.path_ids.then_some(path_id), self.limit - behind)
+        self.prefixes.push(output, prefix, path_id)
     }
 
-    pub(crate) fn finish(self, output: &mut BytesMut) {
+    pub(crate) fn finish(mut self, output: &mut BytesMut) {
+        self.prefixes.flush(output);
         match self.attribute {
             None => {
                 put_length(output, self.start + HEADER, output.len() - self.start - HEADER - 2);
@@ -233,17 +240,17 @@ pub(crate) struct Announcement<'a> {
     attributes: Cow<'a, [u8]>,
     /// The prefixes stand in MP_REACH_NLRI, and the other attributes behind it (RFC 7606 section 5.1).
     in_reach: bool,
-    path_ids: bool,
-    limit: usize,
+    prefixes: PrefixWriter,
 }
 
 impl Announcement<'_> {
     /// `false`: there is no room for it.
     pub(crate) fn push(&mut self, output: &mut BytesMut, prefix: &IpNet, path_id: u32) -> bool {
-        put_nlri(output, prefix, self.path_ids.then_some(path_id), self.limit)
+        self.prefixes.push(output, prefix, path_id)
     }
 
-    pub(crate) fn finish(self, output: &mut BytesMut) {
+    pub(crate) fn finish(mut self, output: &mut BytesMut) {
+        self.prefixes.flush(output);
         if self.in_reach {
             let reach = self.start + HEADER + 2 + 2 + 2;
             put_length(output, reach, output.len() - reach - 2);
@@ -272,28 +279,54 @@ fn put_length(output: &mut BytesMut, position: usize, length: usize) {
     output[position..position + 2].copy_from_slice(&length.to_be_bytes());
 }
 
-/// One prefix (RFC 4271 section 4.3; RFC 7911 section 3), if it ends before `limit`.
-fn put_nlri(output: &mut BytesMut, prefix: &IpNet, path_id: Option<u32>, limit: usize) -> bool {
-    let octets = usize::from(prefix.prefix_len()).div_ceil(8);
-    let end = output.len() + path_id.map_or(0, |_| 4) + 1 + octets;
-    if end > limit {
-        return false;
+/// Writes prefixes one after the other (RFC 4271 section 4.3; RFC 7911 section 3).
+///
+/// Done for every prefix and every peer, so they go into a piece of fixed size first: whole addresses are copied, whose length the
+/// compiler knows, and the next one begins where the prefix ends.
+#[derive(Debug)]
+struct PrefixWriter {
+    path_ids: bool,
+    /// So many octets may still be written.
+    room: usize,
+    piece: [u8; PIECE],
+    filled: usize,
+}
+
+const PIECE: usize = 128;
+
+impl PrefixWriter {
+    /// `position` is where the first one goes, and `limit` where the last one has to end.
+    fn new(path_ids: bool, position: usize, limit: usize) -> Self {
+        Self { path_ids, room: limit.saturating_sub(position), piece: [0; PIECE], filled: 0 }
     }
-    if let Some(path_id) = path_id {
-        output.extend_from_slice(&path_id.to_be_bytes());
-    }
-    // Done for every prefix and every peer, so whole addresses are copied, whose length the compiler knows, and then cut.
-    // The host bits of a prefix in the table are zero.
-    match prefix {
-        IpNet::V4(net) => {
-            let [a, b, c, d] = net.addr().octets();
-            output.extend_from_slice(&[net.prefix_len(), a, b, c, d]);
+
+    /// `false`: there is no room for it.
+    fn push(&mut self, output: &mut BytesMut, prefix: &IpNet, path_id: u32) -> bool {
+        let before = if self.path_ids { 4 } else { 0 };
+        let octets = before + 1 + usize::from(prefix.prefix_len()).div_ceil(8);
+        if octets > self.room {
+            return false;
         }
-        IpNet::V6(net) => {
-            output.extend_from_slice(&[net.prefix_len()]);
-            output.extend_from_slice(&net.addr().octets());
+        if self.filled > PIECE - LONGEST_NLRI {
+            self.flush(output);
         }
+        let place = &mut self.piece[self.filled..];
+        if self.path_ids {
+            place[..4].copy_from_slice(&path_id.to_be_bytes());
+        }
+        place[before] = prefix.prefix_len();
+        // The host bits of a prefix in the table are zero.
+        match prefix {
+            IpNet::V4(net) => place[before + 1..before + 5].copy_from_slice(&net.addr().octets()),
+            IpNet::V6(net) => place[before + 1..before + 17].copy_from_slice(&net.addr().octets()),
+        }
+        self.filled += octets;
+        self.room -= octets;
+        true
     }
-    output.truncate(end);
-    true
+
+    fn flush(&mut self, output: &mut BytesMut) {
+        output.extend_from_slice(&self.piece[..self.filled]);
+        self.filled = 0;
+    }
 }
