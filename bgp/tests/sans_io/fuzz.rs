@@ -1,8 +1,9 @@
 //! The fuzz targets of `bgp/fuzz`, on any compiler: their corpora replayed, and a bounded number of mutations from a seed.
 //!
-//! A corpus holds one input for each thing that was ever seen to happen: each outcome in other words. To let it grow, run
+//! A corpus holds one input for each thing that was ever seen to happen, each outcome in other words, and what libFuzzer has found to take
+//! another way through the code. To let it grow, run
 //! this with `ROADSTEAD_FUZZ_ROUNDS` in the environment (some hundred thousand take a minute or two): what is new is written
-//! beside the rest, to be committed. libFuzzer uses and extends the same directories.
+//! beside the rest, to be committed. libFuzzer uses and extends the same directories (`bgp/fuzz/README.md`), by coverage.
 
 use std::collections::BTreeSet;
 use std::fs;
