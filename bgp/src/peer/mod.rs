@@ -2,7 +2,8 @@
 //!
 //! Everything that happens to a connection goes through [`Peer::apply`], which asks the table in [`state`] what to do.
 //! Whatever a peer sends ends up there as one [`Input`]; nothing returns an error, because what is wrong with a session is
-//! not a failure of this code but a transition of that machine.
+//! not a failure of this code but a transition of that machine. `receive` makes those inputs, `handshake`, `routes` and `ending` do
+//! what the table answers, and `send` writes.
 //!
 //! After each input [`Peer::settle`] does what follows from the new situation rather than from the event: dial if nobody
 //! does, ask for a write if something waits, note the state for the operator.
@@ -11,6 +12,7 @@ mod backoff;
 mod connection;
 mod ending;
 mod framing;
+mod handshake;
 mod limit;
 mod open;
 mod output_buffer;
@@ -18,6 +20,7 @@ mod receive;
 mod refresh;
 mod restart;
 mod routes;
+mod send;
 mod state;
 mod timers;
 mod view;
@@ -28,20 +31,19 @@ use std::time::{Duration, Instant};
 
 use rustbgpd_wire::UpdateMessage;
 use rustbgpd_wire::constants::MAX_MESSAGE_LEN;
-use tracing::{debug, info};
+use tracing::debug;
 
 use self::backoff::Backoff;
 use self::connection::{Connection, Origin};
 use self::limit::Limits;
-use self::open::{Negotiated, RestartState, encode_open, our_open};
+use self::open::Negotiated;
 use self::refresh::Refresh;
 use self::routes::SessionCounters;
 use self::state::{Event, Reaction, State, react};
 use self::timers::Timer;
 use crate::bfd::{BfdConfig, BfdFailure, Path};
-use crate::capability;
 use crate::dynamic;
-use crate::exchange::{self, Accepted, ConnectionId, Endpoints, Output};
+use crate::exchange::{Accepted, ConnectionId, Endpoints, Output};
 use crate::notification::Notification;
 use crate::random::SplitMix64;
 use crate::refusal::Refusals;
@@ -399,90 +401,6 @@ impl Peer {
         }
     }
 
-    fn send_open(&mut self, context: &mut Context<'_>, id: ConnectionId, endpoints: Endpoints) {
-        let open = our_open(&self.config, self.restart_state(context.now));
-        let Some(connection) = self.connection(id) else { return };
-        connection.state = State::OpenSent;
-        connection.endpoints = Some(endpoints);
-        connection.capabilities = capability::in_words(&open);
-        connection.timers.stop(Timer::Connect);
-        connection.restart_hold_timer(context.now);
-        self.send(id, &encode_open(&open));
-    }
-
-    /// RFC 4724 section 4.1: R in the first OPENs after our own start, while a peer may still have routes from before it.
-    fn restart_state(&self, now: Instant) -> RestartState {
-        let restart_time = self.config.graceful_restart.as_ref().map_or(Duration::ZERO, |restart| restart.restart_time);
-        if !self.was_established && now < self.started + restart_time {
-            RestartState::Restarting
-        } else {
-            RestartState::Running
-        }
-    }
-
-    fn accept_open(&mut self, context: &mut Context<'_>, id: ConnectionId, negotiated: Negotiated) {
-        self.backoff.connection_came_up();
-        let gone = self.connections.iter().find(|connection| connection.is_established());
-        let accepted = |connection: &Connection| connection.id == id && connection.origin == Origin::Accepted;
-        if let Some(gone) = gone.map(|connection| connection.id)
-            && self.connections.iter().any(accepted)
-            && self.may_have_restarted(context.now)
-        {
-            // RFC 4724 section 4.2: as if TCP had failed, and without a word to a connection that has no other end.
-            self.apply(context, gone, Input::Failed(Event::TcpFails, SessionError::PeerRestarted));
-        }
-        if let Some(loser) = self.collision_loser(id, &negotiated) {
-            self.apply(context, loser, Input::Failed(Event::CollisionLost, SessionError::Collision));
-        }
-        let Some(connection) = self.connection(id) else { return };
-        connection.state = State::OpenConfirm;
-        connection.negotiated = Some(negotiated);
-        connection.restart_hold_timer(context.now);
-        self.send_keepalive(context, id);
-    }
-
-    /// RFC 4271 section 6.8: which connection must go, now that an OPEN has come over `id`.
-    fn collision_loser(&self, id: ConnectionId, negotiated: &Negotiated) -> Option<ConnectionId> {
-        let this = self.connections.iter().find(|connection| connection.id == id)?;
-        let other = self.connections.iter().find(|connection| connection.id != id)?;
-        match other.state {
-            // Nothing is known of its other end yet: its turn comes with its OPEN.
-            State::Connect | State::OpenSent => None,
-            State::Established => Some(this.id),
-            // The connection stays that was opened by the speaker with the higher identifier; RFC 6286 section 2.3: if
-            // they are equal, by the one with the higher AS number.
-            State::OpenConfirm => {
-                let ours = (u32::from(self.config.router_id), self.config.local_asn);
-                let theirs = (u32::from(negotiated.peer_router_id), negotiated.peer_asn);
-                let kept = if ours > theirs { Origin::Dialled } else { Origin::Accepted };
-                Some(if this.origin == kept { other.id } else { this.id })
-            }
-        }
-    }
-
-    fn establish(&mut self, context: &mut Context<'_>, id: ConnectionId) {
-        let now = context.now;
-        let Some(connection) = self.connection(id) else { return };
-        connection.state = State::Established;
-        connection.established_at = Some(now);
-        connection.restart_hold_timer(now);
-        self.retry = None;
-        // A dial that has not been answered yet would only make another collision.
-        let dialling = self.connections.iter().find(|connection| connection.state == State::Connect);
-        if let Some(dialling) = dialling.map(|connection| connection.id) {
-            self.apply(context, dialling, Input::Failed(Event::CollisionLost, SessionError::Collision));
-        }
-        self.explained = false;
-        if matches!(self.ended_by, Some(SessionError::DialFailed { .. } | SessionError::DialTimeout { .. })) {
-            // A connection that did not come up is no news once one has.
-            self.last_error = None;
-        }
-        self.was_established = true;
-        self.begin_session(context, id);
-        info!(peer = %self.key, "session established");
-        context.outputs.push_back(Output::Event(exchange::Event::SessionUp { peer: self.key.clone() }));
-    }
-
     fn dial(&mut self, context: &mut Context<'_>) {
         let id = self.add_connection(context, Origin::Dialled);
         let connect_time = self.connect_time();
@@ -510,82 +428,6 @@ impl Peer {
         self.connections.iter_mut().find(|connection| connection.id == id)
     }
 
-    fn send_keepalive(&mut self, context: &mut Context<'_>, id: ConnectionId) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
-        if let Some(negotiated) = &connection.negotiated
-            && !negotiated.keepalive.is_zero()
-        {
-            // RFC 4271 section 10: jitter, or peers that came up together would be heard together for ever.
-            let interval = self.random.jitter(negotiated.keepalive);
-            connection.timers.start(Timer::Keepalive, context.now, interval);
-        }
-        self.send(id, &KEEPALIVE);
-    }
-
-    fn send(&mut self, id: ConnectionId, message: &[u8]) {
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
-            connection.output.push(message);
-            self.messages_out += 1;
-        }
-    }
-
-    /// Makes what is to be shown by [`pending_write`](Self::pending_write). If that is nothing, the next [`Output::Write`] says
-    /// when there is something again.
-    pub(crate) fn prepare_write(&mut self, now: Instant, id: ConnectionId, rib: &mut Rib) {
-        self.fill(id, rib);
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
-        if connection.output.is_empty() {
-            connection.write_requested = false;
-            connection.timers.stop(Timer::SendHold);
-        } else if !connection.timers.is_running(Timer::SendHold) {
-            let send_hold = connection.send_hold_time(self.config.send_hold);
-            connection.timers.start(Timer::SendHold, now, send_hold);
-        }
-    }
-
-    /// Bytes for the socket.
-    pub(crate) fn pending_write(&self, id: ConnectionId) -> &[u8] {
-        let connection = self.connections.iter().find(|connection| connection.id == id);
-        connection.map_or(&[], |connection| connection.output.as_slice())
-    }
-
-    /// Makes messages as long as there is room for them: our own routes, others' routes, and what follows all of them.
-    fn fill(&mut self, id: ConnectionId, rib: &mut Rib) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
-        if !connection.is_established() || !connection.output.has_run_low() {
-            return;
-        }
-        let end_of_rib = self.end_of_rib.while_held(rib.is_held() && self.config.relay != Relay::Nothing);
-        let mut again = None;
-        while connection.output.has_room() {
-            if let Some(message) = self.rib_out.next_message(&self.session.export) {
-                connection.output.push(&message);
-            } else if connection.output.push_with(|output| rib.next_message(self.member, output)) {
-            } else if let Some((message, family)) = self.rib_out.next_marker(&self.session.export, end_of_rib) {
-                connection.output.push(&message);
-                again = family;
-            } else {
-                break;
-            }
-            self.messages_out += 1;
-            if let Some(family) = again.take()
-                && self.rib_out.refresh(family)
-            {
-                rib.resend(self.member, family);
-            }
-        }
-    }
-
-    /// The socket took some of them.
-    pub(crate) fn handle_written(&mut self, id: ConnectionId, count: usize) {
-        let Some(connection) = self.connection(id) else { return };
-        connection.output.advance(count);
-        if count > 0 {
-            // Started anew with the next attempt to write.
-            connection.timers.stop(Timer::SendHold);
-        }
-    }
-
     /// What follows from where things stand now.
     fn settle(&mut self, context: &mut Context<'_>) {
         if self.connections.is_empty() && self.retry.is_none() && self.config.connect.dials() && !self.stopped {
@@ -599,20 +441,6 @@ impl Peer {
         );
         if state != self.state {
             (self.state, self.since) = (state, context.now);
-        }
-    }
-
-    pub(crate) fn request_writes(&mut self, context: &mut Context<'_>) {
-        let held = context.rib.is_held() && self.config.relay != Relay::Nothing;
-        let end_of_rib = self.end_of_rib.while_held(held);
-        for connection in &mut self.connections {
-            let waiting = !connection.output.is_empty()
-                || (connection.is_established()
-                    && (self.rib_out.has_pending(end_of_rib) || context.rib.has_pending(self.member)));
-            if waiting && !connection.write_requested {
-                connection.write_requested = true;
-                context.outputs.push_back(Output::Write { connection: connection.id });
-            }
         }
     }
 
