@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// How it is called.
-pub const USAGE: &str = "usage: roadstead-cni install --bin-dir DIRECTORY [--list FILE --list-dir DIRECTORY]";
+pub const USAGE: &str =
+    "usage: roadstead-cni install --bin-dir=DIRECTORY [--list=FILE --list-dir=DIRECTORY], each from the root";
 
 /// What is to be put where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,15 +47,16 @@ impl Install {
     /// Reads the arguments behind `install`.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, InstallError> {
         let (mut bin_dir, mut list, mut list_dir) = (None, None, None);
-        let mut arguments = arguments.into_iter();
-        while let Some(flag) = arguments.next() {
-            let place = match flag.to_str() {
-                Some("--bin-dir") => &mut bin_dir,
-                Some("--list") => &mut list,
-                Some("--list-dir") => &mut list_dir,
-                _ => return Err(InstallError::Arguments { given: flag }),
+        for given in arguments {
+            let place = match given.to_str().and_then(|text| text.split_once('=')) {
+                Some(("--bin-dir", value)) => bin_dir.insert(PathBuf::from(value)),
+                Some(("--list", value)) => list.insert(PathBuf::from(value)),
+                Some(("--list-dir", value)) => list_dir.insert(PathBuf::from(value)),
+                _ => return Err(InstallError::Arguments { given }),
             };
-            *place = Some(PathBuf::from(arguments.next().ok_or(InstallError::Arguments { given: flag })?));
+            if !place.is_absolute() {
+                return Err(InstallError::Arguments { given });
+            }
         }
         let missing = |name: &str| InstallError::Arguments { given: name.into() };
         let bin_dir = bin_dir.ok_or_else(|| missing("--bin-dir"))?;
@@ -126,13 +128,14 @@ mod tests {
     #[test]
     fn arguments() {
         let install = Install { bin_dir: "/b".into(), list: Some(("/l".into(), "/d".into())) };
-        assert_eq!(read(&["--list", "/l", "--bin-dir", "/b", "--list-dir", "/d"]), Ok(install));
-        assert_eq!(read(&["--bin-dir", "/b"]), Ok(Install { bin_dir: "/b".into(), list: None }));
+        assert_eq!(read(&["--list=/l", "--bin-dir=/b", "--list-dir=/d"]), Ok(install));
+        assert_eq!(read(&["--bin-dir=/b"]), Ok(Install { bin_dir: "/b".into(), list: None }));
         for (arguments, word) in [
             (&[][..], "--bin-dir"),
             (&["--bin-dir"], "--bin-dir"),
-            (&["--bin-dir", "/b", "--list", "/l"], "--list-dir"),
-            (&["--bin-dir", "/b", "--list-dir", "/l"], "--list"),
+            (&["--bin-dir=opt"], "from the root"),
+            (&["--bin-dir=/b", "--list=/l"], "--list-dir"),
+            (&["--bin-dir=/b", "--list-dir=/l"], "--list"),
             (&["--help"], "usage"),
         ] {
             assert!(read(arguments).unwrap_err().contains(word), "{arguments:?}");

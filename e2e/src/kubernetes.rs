@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 pub use chart::Chart;
 pub use control_plane::{ControlPlane, User};
 pub use image::build_image;
-pub use node::{Node, NodeSpec};
+pub use node::{Node, NodeSpec, is_ready};
 
 /// The path of a tool that `cargo xtask prepare` brought: from `ROADSTEAD_TOOLS`, else from where xtask puts them.
 pub fn tool(name: &str) -> Result<PathBuf> {

@@ -123,7 +123,7 @@ fn services_become_routes_under_the_charts_rights() -> Result<()> {
         let mut speakers = Vec::new();
         for ((name, _), machine) in nodes.iter().zip(&machines) {
             let mut command = product::command("roadstead-speaker", Some(machine))?;
-            command.arg("--kubeconfig").arg(plane.kubeconfig(User::SPEAKER)).args(["--node", name]);
+            command.arg("--kubeconfig").arg(plane.speaker_kubeconfig(name)?).args(["--node", name]);
             speakers.push(Process::start(scene, &format!("speaker-{name}"), &command)?);
         }
 
@@ -192,6 +192,60 @@ fn services_become_routes_under_the_charts_rights() -> Result<()> {
         for speaker in &mut speakers {
             speaker.ensure_running()?;
         }
+        Ok(())
+    })
+}
+
+/// All speakers have one account, and each writes what is its own node's.
+#[test]
+fn a_speaker_writes_for_its_own_node_alone() -> Result<()> {
+    scene("a speaker writes for its own node alone", |scene| {
+        let fabric = Fabric::new(scene, "switch")?;
+        let plane = start_plane(scene, &fabric.machine(scene, "control", &["10.99.0.100/24"])?)?;
+        plane.apply(&Chart::render_with(&["speaker.pods=true"])?.rights())?;
+        let mut speakers = Vec::new();
+        for name in ["node-1", "node-2"] {
+            plane.make_node(name, &["10.99.0.11"])?;
+            speakers.push(plane.speaker_kubeconfig(name)?);
+        }
+        let write = |speaker: &std::path::Path, manifest: &str, status: &[&str]| {
+            let path = scene.directory().join("write.yaml");
+            std::fs::write(&path, manifest).context("cannot write a manifest")?;
+            let path = path.to_string_lossy();
+            let apply = ["apply", "--server-side", "--field-manager=roadstead-speaker", "-f", &path];
+            plane.kubectl_with(speaker, &[&apply, status].concat())
+        };
+        let report = |node: &str, status: &str| {
+            format!(
+                "{{apiVersion: roadstead.dev/v1alpha1, kind: NodeReport, metadata: {{name: {node}}}, spec: {{nodeName: {node}}}{status}}}"
+            )
+        };
+        // A policy that was just made is in force a moment later.
+        wait_until("the policy", SETTLED, || {
+            let refused =
+                write(&speakers[0], &report("node-2", ""), &[]).err().context("node-1 wrote node-2's report")?;
+            ensure!(refused.to_string().contains("a speaker writes the report of its own node, node-1"), "{refused}");
+            plane.kubectl("delete nodereport node-2 --ignore-not-found").map(drop)
+        })?;
+        for (speaker, name) in speakers.iter().zip(["node-1", "node-2"]) {
+            write(speaker, &report(name, ""), &[])?;
+            write(
+                speaker,
+                &report(name, ", status: {heartbeat: \"2026-01-01T00:00:00Z\", established: 0/0, prefixes: 0}"),
+                &["--subresource=status"],
+            )?;
+        }
+        let foreign = write(
+            &speakers[1],
+            &report("node-1", ", status: {heartbeat: \"2026-01-01T00:00:00Z\", established: 0/0, prefixes: 0}"),
+            &["--subresource=status"],
+        );
+        let foreign = foreign.err().context("node-2 wrote node-1's status")?;
+        ensure!(foreign.to_string().contains("and not that of node-1"), "{foreign}");
+        let nobody = write(&plane.kubeconfig(User::SPEAKER), &report("node-1", ""), &["--force-conflicts"]);
+        let nobody = nobody.err().context("a token of no node wrote a report")?;
+        ensure!(nobody.to_string().contains("does not say on which node"), "{nobody}");
+        scene.step("reports: their own, and no other");
         Ok(())
     })
 }

@@ -75,7 +75,8 @@ fn a_client_reaches_pods_wherever_they_are() -> Result<()> {
         let image = build_image(scene, IMAGE)?;
         let mut nodes = Vec::new();
         for (machine, (name, address, pod_subnet)) in network.nodes.iter().zip(NODES) {
-            let spec = NodeSpec { name, address, pod_subnet, image: (&image, IMAGE) };
+            let spec =
+                NodeSpec { name, address, pod_subnet: Some(pod_subnet), image: (&image, IMAGE), more_images: &[] };
             nodes.push(Node::start(scene, machine, &plane, &spec)?);
             scene.step(&format!("{name} is Ready"));
         }
@@ -211,7 +212,7 @@ fn start_roadstead(scene: &Scene, network: &Network, plane: &ControlPlane) -> Re
     let mut processes = vec![Process::start(scene, "controller", &controller)?];
     for (machine, (name, _, _)) in network.nodes.iter().zip(NODES) {
         let mut speaker = product::command("roadstead-speaker", Some(machine))?;
-        speaker.arg("--kubeconfig").arg(plane.kubeconfig(User::SPEAKER)).args(["--node", name]);
+        speaker.arg("--kubeconfig").arg(plane.speaker_kubeconfig(name)?).args(["--node", name]);
         processes.push(Process::start(scene, &format!("speaker-{name}"), &speaker)?);
     }
     Ok(processes)

@@ -22,8 +22,8 @@ const PLUGIN: &str = "roadstead-cni";
 /// The most that the plugin may weigh, in octets.
 const PLUGIN_LIMIT: u64 = 3 << 20;
 
-/// Builds the binaries and writes the image; gives its path.
-pub(crate) fn write(name: &str, dev: bool) -> Result<PathBuf> {
+/// Builds the binaries and writes the image.
+pub(crate) fn write(name: &str, dev: bool, to: Option<PathBuf>) -> Result<()> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     build(&target, dev)?;
     let built = |binary: &str| {
@@ -40,10 +40,11 @@ pub(crate) fn write(name: &str, dev: bool) -> Result<PathBuf> {
     let plugin = fs::metadata(built(PLUGIN)).context("the plugin was just read")?.len();
     ensure!(plugin <= PLUGIN_LIMIT, "{PLUGIN} has {plugin} octets, and may have {PLUGIN_LIMIT}");
 
-    let directory = crate::target().join("image");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let path = directory.join("roadstead.tar");
-    let unfinished = directory.join("roadstead.tar.unfinished");
+    let path = to.unwrap_or_else(|| crate::target().join("image/roadstead.tar"));
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let unfinished = path.with_extension("unfinished");
     let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
     let digest = write_layout(BufWriter::new(file), name, &files)?;
     fs::rename(&unfinished, &path).with_context(|| format!("cannot rename {}", unfinished.display()))?;
@@ -54,7 +55,7 @@ pub(crate) fn write(name: &str, dev: bool) -> Result<PathBuf> {
         size >> 20,
         plugin >> 10
     ));
-    Ok(path)
+    Ok(())
 }
 
 /// Static by way of the C library's own archive: a target of its own keeps procedural macros, which must not be static, apart.

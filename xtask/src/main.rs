@@ -69,6 +69,9 @@ enum Task {
         /// Without optimisation, in a fraction of the time: for tests.
         #[arg(long)]
         dev: bool,
+        /// Where it is written [default: target/image/roadstead.tar].
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
     },
     /// Writes the chart's CRDs from the types they are generated from.
     Crds,
@@ -84,7 +87,7 @@ fn main() -> ExitCode {
         Task::Test { fast: true, filter } => test::fast(filter.as_deref()),
         Task::Test { fast: false, filter } => test::all(filter.as_deref()),
         Task::Bench { name } => bench::run(name.as_ref()),
-        Task::Image { name, dev } => image::write(&name, dev).map(drop),
+        Task::Image { name, dev, to } => image::write(&name, dev, to),
         Task::Crds => crds::write(),
         Task::Interop => test::interop(),
         Task::Prepare => prerequisites::ensure().and_then(|()| tools::ensure()),

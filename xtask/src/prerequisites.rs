@@ -24,6 +24,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "busybox-static", file: "/usr/share/doc/busybox-static/copyright" },
     Package { name: "containerd", file: "/usr/bin/containerd" },
     Package { name: "containernetworking-plugins", file: "/usr/lib/cni/bridge" },
+    Package { name: "curl", file: "/usr/bin/curl" },
     Package { name: "etcd-server", file: "/usr/bin/etcd" },
     Package { name: "exabgp", file: "/usr/sbin/exabgp" },
     Package { name: "frr", file: "/usr/lib/frr/bgpd" },

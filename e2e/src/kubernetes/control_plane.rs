@@ -1,14 +1,14 @@
 //! etcd and kube-apiserver, with RBAC on and users of our choice.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::tool;
+use super::{tool, workspace};
 use crate::network::Namespace;
 use crate::process::Process;
 use crate::product;
@@ -142,6 +142,8 @@ impl ControlPlane {
         let mut manager = machine.command(tool("kube-controller-manager")?);
         manager.arg("--kubeconfig").arg(&kubeconfig).arg("--service-account-private-key-file");
         manager.arg(self.directory.join("sa.key")).args(["--leader-elect=false", "--cert-dir"]).arg(&self.directory);
+        // Pods that talk to the API server find its authority beside their token.
+        manager.arg("--root-ca-file").arg(self.directory.join("apiserver.crt"));
         let mut scheduler = machine.command(tool("kube-scheduler")?);
         scheduler
             .arg("--kubeconfig")
@@ -169,6 +171,20 @@ impl ControlPlane {
         self.directory.join(format!("{}.kubeconfig", user.token))
     }
 
+    /// The kubeconfig of the speaker on a node: its token is for that node, as a Pod's is that runs there. The Node and the
+    /// chart's accounts have to be there.
+    pub fn speaker_kubeconfig(&self, node: &str) -> Result<PathBuf> {
+        let token = self.kubectl(&format!(
+            "create token roadstead-speaker --namespace roadstead-system --bound-object-kind Node --bound-object-name {node}"
+        ))?;
+        let text = fs::read_to_string(self.kubeconfig(User::ADMIN)).context("the admin has no kubeconfig")?;
+        let text = text
+            .replace(&format!("user: {{token: {}}}", User::ADMIN.token), &format!("user: {{token: {}}}", token.trim()));
+        let path = self.directory.join(format!("speaker-{node}.kubeconfig"));
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
     /// Runs kubectl as admin, arguments separated by blanks.
     pub fn kubectl(&self, arguments: &str) -> Result<String> {
         self.kubectl_as(User::ADMIN, &arguments.split_whitespace().collect::<Vec<_>>())
@@ -176,12 +192,34 @@ impl ControlPlane {
 
     /// Runs kubectl as `user`.
     pub fn kubectl_as(&self, user: User, arguments: &[&str]) -> Result<String> {
-        let mut command =
-            self.machine.as_ref().map_or_else(|| Command::new(&self.kubectl), |machine| machine.command(&self.kubectl));
-        command.arg("--kubeconfig").arg(self.kubeconfig(user)).arg("--request-timeout=20s").args(arguments);
+        self.kubectl_with(&self.kubeconfig(user), arguments)
+    }
+
+    /// Runs kubectl with a kubeconfig.
+    pub fn kubectl_with(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command(&self.kubectl);
+        command.arg("--kubeconfig").arg(kubeconfig).arg("--request-timeout=20s").args(arguments);
         // Its discovery cache would go to the home directory of whoever runs the tests.
         command.arg("--cache-dir").arg(self.directory.join("kubectl-cache"));
         output_of(&mut command)
+    }
+
+    /// `helm install` of our chart into roadstead-system as admin, waiting until it runs; values as a file has them.
+    pub fn install_chart(&self, values: &str) -> Result<()> {
+        let path = self.directory.join("values.yaml");
+        fs::write(&path, values).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut command = self.command(&tool("helm")?);
+        command.args(["install", "roadstead"]).arg(workspace().join("charts/roadstead"));
+        command.args(["--namespace", "roadstead-system", "--create-namespace", "--wait", "--timeout", "180s"]);
+        command.arg("--values").arg(&path).arg("--kubeconfig").arg(self.kubeconfig(User::ADMIN));
+        output_of(&mut command).map(drop).with_context(|| {
+            let pods = self.kubectl("describe pods --namespace roadstead-system").unwrap_or_default();
+            format!("the chart does not come up; its Pods: {pods}")
+        })
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        self.machine.as_ref().map_or_else(|| Command::new(program), |machine| machine.command(program))
     }
 
     /// `kubectl apply` of manifests given as text.
@@ -222,7 +260,7 @@ impl ControlPlane {
 }
 
 /// The server makes a certificate and its authority at the start, and writes both into one file.
-fn kubeconfig(server: &str, authority: &std::path::Path, user: User) -> String {
+fn kubeconfig(server: &str, authority: &Path, user: User) -> String {
     let (token, authority) = (user.token, authority.display());
     format!(
         "apiVersion: v1

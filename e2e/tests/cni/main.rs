@@ -1,5 +1,6 @@
 //! `roadstead-cni` under the real main plugins, called as a container runtime calls them, on machines with the network cards of a cloud.
 
+mod bad_input;
 mod reach;
 
 use std::collections::BTreeSet;
@@ -444,7 +445,7 @@ fn shared_pool(scene: &Scene) -> Result<()> {
         let state = scene.subdirectory(&format!("state-{name}"))?;
         let socket = state.join("speaker.sock");
         let mut command = product::command("roadstead-speaker", Some(&machine))?;
-        command.arg("--kubeconfig").arg(plane.kubeconfig(User::SPEAKER)).args(["--node", name]);
+        command.arg("--kubeconfig").arg(plane.speaker_kubeconfig(name)?).args(["--node", name]);
         command.arg("--state").arg(&state).arg("--socket").arg(&socket);
         let speaker = Process::start(scene, &format!("speaker-{name}"), &command)?;
         let config = json!({
