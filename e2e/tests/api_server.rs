@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use roadstead_e2e::kubernetes::{Chart, ControlPlane, User};
+use roadstead_e2e::kubernetes::{Chart, ControlPlane, User, workspace};
 use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::routers::{Frr, Neighbor, Router, RouterConfig};
-use roadstead_e2e::{Process, Scene, product, scene, wait_until};
+use roadstead_e2e::{Process, Scene, output_of, product, scene, wait_until};
 use serde_json::Value;
 
 /// A component starts, lists everything, and acts.
@@ -193,6 +193,43 @@ fn services_become_routes_under_the_charts_rights() -> Result<()> {
             speaker.ensure_running()?;
         }
         Ok(())
+    })
+}
+
+/// What the recipe for AWS makes of two nodes with two cards each.
+#[test]
+fn the_recipes_pools_are_taken() -> Result<()> {
+    scene("the recipe's pools are taken", |scene| {
+        let recipe = workspace().join("docs/recipes/aws");
+        let generator = |nodes: &std::path::Path| {
+            output_of(std::process::Command::new("python3").arg("-B").arg(recipe.join("pools.py")).arg(nodes))
+        };
+        let pools = generator(&recipe.join("nodes.json"))?;
+        let fabric = Fabric::new(scene, "switch")?;
+        let plane = start_plane(scene, &fabric.machine(scene, "control", &["10.99.0.100/24"])?)?;
+        plane.apply(&pools)?;
+        let ranges = |pool: &str| -> Result<Vec<String>> {
+            let pool = plane.get(&format!("podpool {pool}"))?;
+            let ranges = pool.pointer("/spec/nodeRanges").and_then(Value::as_array).context("no nodeRanges")?;
+            Ok(ranges.iter().map(|one| format!("{} {}", one["nodes"], one["ranges"])).collect())
+        };
+        let expected = [
+            r#"["worker1"] ["172.31.33.81","172.31.36.5","172.31.45.112"]"#,
+            r#"["worker2"] ["172.31.32.70","172.31.41.41","172.31.47.20"]"#,
+        ];
+        ensure!(ranges("ens6")? == expected, "{:?}", ranges("ens6")?);
+        // More addresses on a card, as after a second `terraform apply`.
+        let text = std::fs::read_to_string(recipe.join("nodes.json")).context("no nodes.json")?;
+        let more = scene.directory().join("nodes.json");
+        let grown = text.replace("\"172.31.33.81\"", "\"172.31.33.81\", \"172.31.33.82\"");
+        std::fs::write(&more, grown).context("cannot write nodes.json")?;
+        plane.apply(&generator(&more)?)?;
+        ensure!(ranges("ens6")?[0].contains("172.31.33.82"), "{:?}", ranges("ens6")?);
+        // A card's own address is the node's.
+        std::fs::write(&more, text.replace("172.31.33.81", "172.31.40.3")).context("cannot write nodes.json")?;
+        let refused = generator(&more).err().context("the node's own address was given to pods")?.to_string();
+        ensure!(refused.contains("worker1 ens6: 172.31.40.3: no secondary address"), "{refused}");
+        Chart::render_with_values(&recipe.join("values.yaml")).map(drop)
     })
 }
 

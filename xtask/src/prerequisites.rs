@@ -34,6 +34,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "openbgpd", file: "/usr/sbin/bgpctl" },
     Package { name: "openssl", file: "/usr/bin/openssl" },
     Package { name: "procps", file: "/sbin/sysctl" },
+    Package { name: "python3", file: "/usr/bin/python3" },
     Package { name: "runc", file: "/usr/sbin/runc" },
     Package { name: "tcpdump", file: "/usr/bin/tcpdump" },
     Package { name: "tshark", file: "/usr/bin/tshark" },

@@ -1,5 +1,7 @@
 //! The Helm chart, rendered as a user's `helm install` would.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -23,10 +25,18 @@ impl Chart {
 
     /// Renders it with some values set: `speaker.pods=true`.
     pub fn render_with(values: &[&str]) -> Result<Self> {
+        Self::render_flags(values.iter().flat_map(|value| [OsStr::new("--set"), OsStr::new(*value)]))
+    }
+
+    /// Renders it with a file of values.
+    pub fn render_with_values(file: &Path) -> Result<Self> {
+        Self::render_flags([OsStr::new("--values"), file.as_os_str()])
+    }
+
+    fn render_flags<'a>(flags: impl IntoIterator<Item = &'a OsStr>) -> Result<Self> {
         let mut command = Command::new(tool("helm")?);
         command.args(["template", "roadstead"]).arg(workspace().join("charts/roadstead"));
-        command.args(["--namespace", "roadstead-system", "--include-crds"]);
-        command.args(values.iter().flat_map(|value| ["--set", value]));
+        command.args(["--namespace", "roadstead-system", "--include-crds"]).args(flags);
         let rendered = output_of(&mut command).context("the chart cannot be rendered")?;
         let documents = format!("\n{rendered}")
             .split("\n---")

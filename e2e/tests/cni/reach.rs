@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 
 use super::{Container, SOON, addresses, call, check_refused, cnitool};
 
-/// Each card with its subnet's first two octets and third.
+/// Each card with its subnet's first three octets.
 const CARDS: [(&str, &str); 2] = [("ens5", "172.31.16"), ("ens6", "172.31.32")];
+/// The same of IPv6, each a /64.
+const SIXES: [&str; 2] = ["2001:db8:16", "2001:db8:32"];
 
 struct Machine {
     name: &'static str,
@@ -20,6 +22,7 @@ struct Machine {
     socket: PathBuf,
     /// On its cards.
     addresses: [String; 2],
+    sixes: [String; 2],
     _speaker: Process,
 }
 
@@ -29,6 +32,7 @@ struct Pod<'a> {
     namespace: Namespace,
     container: Container,
     addresses: [String; 2],
+    sixes: [String; 2],
 }
 
 struct Cloud<'a> {
@@ -37,15 +41,29 @@ struct Cloud<'a> {
     machines: Vec<Machine>,
 }
 
+impl Machine {
+    /// Its addresses of one family: 0 for IPv4, 1 for IPv6.
+    fn of_family(&self, family: usize) -> &[String; 2] {
+        [&self.addresses, &self.sixes][family]
+    }
+}
+
+impl Pod<'_> {
+    fn of_family(&self, family: usize) -> &[String; 2] {
+        [&self.addresses, &self.sixes][family]
+    }
+}
+
 impl<'a> Cloud<'a> {
     fn build(scene: &'a Scene) -> Result<Self> {
         let router = Namespace::new(scene, "router")?;
         router.forward()?;
         let subnets: Vec<Fabric> = CARDS
             .iter()
-            .map(|(card, subnet)| {
+            .zip(SIXES)
+            .map(|((card, subnet), six)| {
                 let fabric = Fabric::new(scene, &format!("subnet-of-{card}"))?;
-                fabric.plug(&router, card, &[&format!("{subnet}.1/20")])?;
+                fabric.plug(&router, card, &[&format!("{subnet}.1/20"), &format!("{six}::1/64")])?;
                 Ok(fabric)
             })
             .collect::<Result<_>>()?;
@@ -59,11 +77,12 @@ impl<'a> Cloud<'a> {
     /// A machine whose addresses end in `own`, with its speaker.
     fn start(&mut self, name: &'static str, own: usize) -> Result<()> {
         let namespace = Namespace::new(self.scene, name)?;
-        for (subnet, (card, prefix)) in self.subnets.iter().zip(CARDS) {
-            subnet.plug(&namespace, card, &[&format!("{prefix}.{own}/20")])?;
+        for ((subnet, (card, prefix)), six) in self.subnets.iter().zip(CARDS).zip(SIXES) {
+            subnet.plug(&namespace, card, &[&format!("{prefix}.{own}/20"), &format!("{six}::{own}/64")])?;
             subnet.guard(&[&format!("{prefix}.{own}"), &format!("{prefix}.{own}1-{prefix}.{own}9")])?;
         }
         namespace.ip("route add default via 172.31.16.1")?;
+        namespace.ip(&format!("-6 route add default via {}::1", SIXES[0]))?;
         // As the images of clouds do, where the network drops what leaves by another card.
         for (table, (card, prefix)) in (10001..).zip(CARDS) {
             namespace.ip(&format!("route add {prefix}.0/20 dev {card} table {table}"))?;
@@ -72,7 +91,8 @@ impl<'a> Cloud<'a> {
         }
         let pools: String = CARDS
             .iter()
-            .map(|(card, prefix)| {
+            .zip(SIXES)
+            .map(|((card, prefix), six)| {
                 format!(
                     "---
 apiVersion: roadstead.dev/v1alpha1
@@ -85,6 +105,17 @@ spec:
   nodeNames: [{name}]
   networks: [kube-system/{card}]
   default: true
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: PodPool
+metadata: {{name: {name}-{card}-six}}
+spec:
+  subnet: {six}::/64
+  ranges: [{six}::{own}1-{six}::{own}9]
+  gateway: {six}::1
+  nodeNames: [{name}]
+  networks: [kube-system/{card}]
+  default: true
 "
                 )
             })
@@ -93,14 +124,15 @@ spec:
 apiVersion: roadstead.dev/v1alpha1
 kind: ClusterNetwork
 metadata: {name: default}
-spec: {podCIDRs: [172.31.0.0/16, 10.88.0.0/16], serviceCIDRs: [10.96.0.0/16]}
+spec: {podCIDRs: [172.31.0.0/16, 10.88.0.0/16], serviceCIDRs: [10.96.0.0/16, \"fd96::/108\"]}
 ";
         let files = [("pools.yaml", pools.as_str()), ("cluster.yaml", cluster)];
         let manifests = Manifests::with(self.scene, &format!("manifests-{name}"), &files)?;
         let speaker = product::run(self.scene, Some(&namespace), &manifests, name)?;
         let socket = self.scene.subdirectory(&format!("state-{name}"))?.join("speaker.sock");
         let addresses = CARDS.map(|(_, prefix)| format!("{prefix}.{own}"));
-        let machine = Machine { name, namespace, socket, addresses, _speaker: speaker };
+        let sixes = SIXES.map(|prefix| format!("{prefix}::{own}"));
+        let machine = Machine { name, namespace, socket, addresses, sixes, _speaker: speaker };
         wait_until("the speaker's socket answers", SOON, || {
             let own_part = self.list(&machine, "ens5", &json!({}))["plugins"][1].take();
             let status = with(own_part, &[("cniVersion", json!("1.1.0")), ("name", json!("ens5"))]);
@@ -127,15 +159,17 @@ spec: {podCIDRs: [172.31.0.0/16, 10.88.0.0/16], serviceCIDRs: [10.96.0.0/16]}
         let namespace = Namespace::new(self.scene, label)?;
         let netns = namespace.path().display().to_string();
         let container = Container { netns, ..Container::of_pod(label, label, &format!("uid-of-{label}")) };
-        let mut given = Vec::new();
+        let (mut given, mut sixes) = (Vec::new(), Vec::new());
         for (interface, (card, _)) in ["eth0", "net1"].into_iter().zip(CARDS) {
             let list = self.list(machine, card, more);
             let added = cnitool(self.scene, &machine.namespace, "add", &list, &container.on(interface))?;
-            let address = addresses(&added).concat();
-            given.push(address.split('/').next().unwrap_or_default().to_owned());
+            for address in addresses(&added) {
+                let address = address.split('/').next().unwrap_or_default().to_owned();
+                if address.contains(':') { sixes.push(address) } else { given.push(address) }
+            }
         }
-        let addresses: [String; 2] = given.try_into().map_err(|given| anyhow::anyhow!("{given:?}"))?;
-        Ok(Pod { machine, namespace, container, addresses })
+        let both = |given: Vec<String>| <[String; 2]>::try_from(given).map_err(|given| anyhow::anyhow!("{given:?}"));
+        Ok(Pod { machine, namespace, container, addresses: both(given)?, sixes: both(sixes)? })
     }
 }
 
@@ -170,18 +204,16 @@ fn every_way(scene: &Scene) -> Result<()> {
     let [one, two] = &cloud.machines[..] else { anyhow::bail!("two machines were built") };
     let pods = [cloud.pod(one, "a", &json!({}))?, cloud.pod(one, "b", &json!({}))?, cloud.pod(two, "c", &json!({}))?];
     scene.step("three pods, each on two cards");
-    for pod in &pods {
-        for own in &pod.addresses {
-            for machine in &cloud.machines {
-                for address in &machine.addresses {
-                    ping(&pod.namespace, own, address).with_context(|| format!("pod on {}", pod.machine.name))?;
-                }
+    for (family, pod) in [0, 1].into_iter().flat_map(|family| pods.iter().map(move |pod| (family, pod))) {
+        for own in pod.of_family(family) {
+            for address in cloud.machines.iter().flat_map(|machine| machine.of_family(family)) {
+                ping(&pod.namespace, own, address).with_context(|| format!("pod on {}", pod.machine.name))?;
             }
             let others = pods.iter().filter(|other| other.addresses != pod.addresses);
-            for address in others.flat_map(|other| &other.addresses) {
+            for address in others.flat_map(|other| other.of_family(family)) {
                 ping(&pod.namespace, own, address)?;
             }
-            for address in &pod.machine.addresses {
+            for address in pod.machine.of_family(family) {
                 ping(&pod.machine.namespace, address, own)?;
             }
         }
@@ -198,6 +230,10 @@ fn every_way(scene: &Scene) -> Result<()> {
     }
     let way = pods[0].namespace.ip("route get 10.96.0.10")?;
     ensure!(way.contains("dev rs") && way.contains(&format!("src {}", pods[0].addresses[0])), "{way}");
+    for own in &pods[0].sixes {
+        let way = pods[0].namespace.ip(&format!("-6 route get fd96::10 from {own}"))?;
+        ensure!(way.contains("via fe80::1 dev rs"), "{way}");
+    }
     let way = pods[0].namespace.ip("route get 172.31.77.1")?;
     ensure!(way.contains("dev eth0"), "pods on the network are not looked for at the node: {way}");
 
@@ -224,8 +260,11 @@ fn every_verb(cloud: &Cloud<'_>, one: &Machine, pods: &[Pod<'_>]) -> Result<()> 
     verb("check", &pods[0], 0)?;
     verb("check", &pods[0], 1)?;
     ensure!(pairs(one)? == 4, "{} pairs for two pods", pairs(one)?);
-    let rules = |pod: &Pod<'_>| Ok::<_, anyhow::Error>(pod.namespace.ip("rule show")?.matches("proto 82").count());
-    ensure!(rules(&pods[0])? == 2, "{}", pods[0].namespace.ip("rule show")?);
+    let rules = |pod: &Pod<'_>| -> Result<usize> {
+        let all = [pod.namespace.ip("rule show")?, pod.namespace.ip("-6 rule show")?].concat();
+        Ok(all.matches("proto 82").count())
+    };
+    ensure!(rules(&pods[0])? == 4, "{}", pods[0].namespace.ip("rule show")?);
 
     pods[0].namespace.ip(&format!("rule del from {}", pods[0].addresses[1]))?;
     let missed = verb("check", &pods[0], 1).err().context("a rule is gone, and CHECK does not miss it")?;
