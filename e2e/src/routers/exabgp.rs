@@ -42,8 +42,10 @@ impl Exabgp {
         };
         let here = directory.display();
         write("exabgp.conf", &configuration(config, &directory)?)?;
-        write("ear", &format!("cd {here}\n: > commands\ntail -n +1 -f commands &\nexec cat >> events\n"))?;
+        write("ear", &format!("cd {here}\ntail -n +1 -f commands &\nexec cat >> events\n"))?;
         write("events", "")?;
+        // Here already when the first command is given, however late the program starts.
+        write("commands", "")?;
         let listen = config.neighbors.iter().filter_map(|neighbor| neighbor.local_address);
         let listen = listen.map(|address| address.to_string()).collect::<Vec<_>>().join(" ");
         let process = spawn(scene, machine, &directory, &listen)?;
@@ -135,6 +137,7 @@ impl Router for Exabgp {
     fn start_again(&mut self, scene: &Scene) -> Result<()> {
         self.earlier_log = self.log();
         fs::write(self.directory.join("events"), "").context("cannot forget the events")?;
+        fs::write(self.directory.join("commands"), "").context("cannot forget the commands")?;
         self.process = spawn(scene, &self.machine, &self.directory, &self.listen)?;
         Ok(())
     }
