@@ -28,6 +28,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("relay-withdrawal", relay_withdrawal),
     ("relay-one-by-one", relay_one_by_one),
     ("relay-to-ten", relay_to_ten),
+    ("withdraw-from-ten", withdraw_from_ten),
     ("session-lost", session_lost),
 ];
 
@@ -170,6 +171,23 @@ fn relay_to_ten() {
         network.add(Relay::RouteServerClient);
     }
     let messages = announcements(feeder, ROUTES / 10, TOGETHER, &[]);
+    let octets = measured(|| {
+        network.send(feeder, &messages);
+        network.drain()
+    });
+    assert!(octets > ROUTES as usize * 4, "{octets}");
+}
+
+/// Each of ten clients forgets the whole table.
+fn withdraw_from_ten() {
+    let mut network = Network::default();
+    let feeder = network.add(Relay::RouteServerClient);
+    for _ in 0..10 {
+        network.add(Relay::RouteServerClient);
+    }
+    network.send(feeder, &announcements(feeder, ROUTES / 10, TOGETHER, &[]));
+    network.drain();
+    let messages = withdrawals(ROUTES / 10);
     let octets = measured(|| {
         network.send(feeder, &messages);
         network.drain()

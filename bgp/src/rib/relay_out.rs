@@ -103,7 +103,7 @@ impl RelayOut {
 
     /// A look has to be taken at this prefix.
     pub(super) fn mark(&mut self, id: PrefixId, destination: &mut Destination, member: MemberId) {
-        let others = destination.paths.iter().any(|path| path.member != member);
+        let others = !destination.paths.is_empty() && destination.paths.iter().any(|path| path.member != member);
         if others {
             self.enqueue(id, destination);
         } else if self.told.anything(id) {
@@ -167,8 +167,8 @@ impl RelayOut {
             };
             // What waits here is a hold as well, and so is each path that was told.
             let (fitted, released) = match &mut self.told {
-                Told::One(told) => match told.get(id) != NOTHING && session.best(destination, view).is_none() {
-                    true if push(0) => (true, u32::from(told.set(id, NOTHING) != NOTHING)),
+                Told::One(told) => match told.get(id) != NOTHING && !session.gets_any(destination, view) {
+                    true if push(0) => (true, u32::from(told.clear(id))),
                     obsolete => (!obsolete, 0),
                 },
                 Told::Several(told) => {
@@ -305,6 +305,12 @@ impl RelayOut {
 }
 
 impl RelaySession {
+    /// Whether there is a path for this peer.
+    fn gets_any(&self, destination: &Destination, view: &View<'_>) -> bool {
+        // Which one does not matter, and mostly there is none.
+        !destination.paths.is_empty() && destination.paths.iter().any(|path| self.may_get(destination, path, view))
+    }
+
     /// The one path that this peer gets.
     fn best<'a>(&self, destination: &'a Destination, view: &View<'_>) -> Option<&'a Path> {
         selection::best(destination, view.identities, |path| self.may_get(destination, path, view))

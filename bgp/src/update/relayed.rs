@@ -301,24 +301,31 @@ impl PrefixWriter {
     }
 
     /// `false`: there is no room for it.
+    #[inline]
     fn push(&mut self, output: &mut BytesMut, prefix: &IpNet, path_id: u32) -> bool {
-        let before = if self.path_ids { 4 } else { 0 };
-        let octets = before + 1 + usize::from(prefix.prefix_len()).div_ceil(8);
+        match prefix {
+            IpNet::V4(net) => self.put(output, net.addr().octets(), net.prefix_len(), path_id),
+            IpNet::V6(net) => self.put(output, net.addr().octets(), net.prefix_len(), path_id),
+        }
+    }
+
+    fn put<const N: usize>(&mut self, output: &mut BytesMut, address: [u8; N], length: u8, path_id: u32) -> bool {
+        let identifier = if self.path_ids { 4 } else { 0 };
+        let octets = identifier + 1 + usize::from(length.div_ceil(8));
         if octets > self.room {
             return false;
         }
         if self.filled > PIECE - LONGEST_NLRI {
             self.flush(output);
         }
-        let place = &mut self.piece[self.filled..];
         if self.path_ids {
-            place[..4].copy_from_slice(&path_id.to_be_bytes());
+            self.piece[self.filled..self.filled + 4].copy_from_slice(&path_id.to_be_bytes());
         }
-        place[before] = prefix.prefix_len();
-        // The host bits of a prefix in the table are zero.
-        match prefix {
-            IpNet::V4(net) => place[before + 1..before + 5].copy_from_slice(&net.addr().octets()),
-            IpNet::V6(net) => place[before + 1..before + 17].copy_from_slice(&net.addr().octets()),
+        let place = &mut self.piece[self.filled + identifier..];
+        if let Some((first, behind)) = place.split_first_mut() {
+            *first = length;
+            // The host bits of a prefix in the table are zero.
+            behind[..N].copy_from_slice(&address);
         }
         self.filled += octets;
         self.room -= octets;

@@ -35,6 +35,13 @@ impl Serials {
         self.serials.get(id.index()).copied().unwrap_or(NOTHING)
     }
 
+    /// Whether there was something.
+    pub(super) fn clear(&mut self, id: PrefixId) -> bool {
+        let told = self.serials.get_mut(id.index()).is_some_and(|place| std::mem::take(place) != NOTHING);
+        self.count -= usize::from(told);
+        told
+    }
+
     /// Returns what it was before.
     pub(super) fn set(&mut self, id: PrefixId, serial: u32) -> u32 {
         if serial != NOTHING && self.serials.len() <= id.index() {

@@ -21,18 +21,18 @@ impl Waiting {
     }
 
     /// Whether it was not there.
+    #[inline]
     pub(super) fn insert(&mut self, id: PrefixId) -> bool {
         let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
         if self.words.len() <= word {
-            // Whole words of the summary at a time.
-            self.summary.resize(word / 64 + 1, 0);
-            self.words.resize(self.summary.len() * 64, 0);
+            self.grow(word);
         }
-        let before = self.words[word];
+        let place = &mut self.words[word];
+        let before = *place;
         if before & bit != 0 {
             return false;
         }
-        self.words[word] = before | bit;
+        *place = before | bit;
         if before == 0 {
             self.summary[word / 64] |= 1 << (word % 64);
         }
@@ -40,21 +40,34 @@ impl Waiting {
         true
     }
 
+    /// Whole words of the summary at a time.
+    #[cold]
+    fn grow(&mut self, word: usize) {
+        self.summary.resize(word / 64 + 1, 0);
+        self.words.resize(self.summary.len() * 64, 0);
+    }
+
     /// The next of the round; it waits no longer.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<PrefixId> {
-        if self.count == 0 {
-            return None;
+        // Mostly one is followed by another.
+        let mut word = self.next / 64;
+        let mut here = self.words.get(word).map_or(0, |bits| bits & (u64::MAX << (self.next % 64)));
+        if here == 0 {
+            word = self.word_from(word + 1).or_else(|| self.word_from(0))?;
+            here = self.words[word];
         }
-        let index = self.at_or_after(self.next).or_else(|| self.at_or_after(0))?;
-        let word = index / 64;
-        self.words[word] &= !(1 << (index % 64));
-        if self.words[word] == 0 {
+        let bit = here.trailing_zeros();
+        let rest = self.words[word] & !(1 << bit);
+        self.words[word] = rest;
+        if rest == 0 {
             self.summary[word / 64] &= !(1 << (word % 64));
         }
         self.count -= 1;
+        let index = word * 64 + bit as usize;
         self.next = index + 1;
         // It was made from such a number.
-        u32::try_from(index).ok().map(PrefixId)
+        Some(PrefixId(index as u32))
     }
 
     /// It waits again, and is the next.
@@ -63,20 +76,15 @@ impl Waiting {
         self.next = id.index();
     }
 
-    fn at_or_after(&self, start: usize) -> Option<usize> {
-        let word = start / 64;
-        let here = self.words.get(word)? & (u64::MAX << (start % 64));
-        if here != 0 {
-            return Some(word * 64 + here.trailing_zeros() as usize);
-        }
-        let mut block = (word + 1) / 64;
-        let mut words = self.summary.get(block)? & (u64::MAX << ((word + 1) % 64));
+    /// The first word at this place or behind it in which something waits.
+    fn word_from(&self, first: usize) -> Option<usize> {
+        let mut block = first / 64;
+        let mut words = self.summary.get(block)? & (u64::MAX << (first % 64));
         while words == 0 {
             block += 1;
             words = *self.summary.get(block)?;
         }
-        let word = block * 64 + words.trailing_zeros() as usize;
-        Some(word * 64 + self.words[word].trailing_zeros() as usize)
+        Some(block * 64 + words.trailing_zeros() as usize)
     }
 }
 
