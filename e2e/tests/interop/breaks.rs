@@ -31,8 +31,9 @@ const GRACEFUL: &str = "gracefulRestart: {},";
 /// Long enough for OpenBGPD, which rests for half a minute.
 const SHORT: &str = "gracefulRestart: {restartTimeSeconds: 40},";
 
-/// Until a session is back: OpenBGPD rests for half a minute after an error, and GoBGP dials every five seconds.
-const RECOVERY: Duration = Duration::from_secs(90);
+/// Until a session is back: OpenBGPD rests for half a minute after an error and for twice as long after the next one, which on a slow
+/// machine follows at once; GoBGP dials every five seconds.
+const RECOVERY: Duration = Duration::from_secs(240);
 
 fn graceful(_: Daemon, neighbor: Neighbor) -> Result<Neighbor, &'static str> {
     Ok(Neighbor { graceful_restart: GracefulRestart::Restarting(120), ..neighbor })
