@@ -210,8 +210,23 @@ fn pods_on_the_network_of_their_nodes_cards() -> Result<()> {
         scene.step("helm has installed the chart, and the nodes are Ready by the list that it brought");
 
         field_case(scene, &cloud, &plane, &nodes)?;
-        come_and_go(scene, &plane, &mut nodes)
+        come_and_go(scene, &plane, &mut nodes)?;
+        uninstalled(scene, &plane, &nodes)
     })
+}
+
+/// What people wrote stays, and so does what pods that still run are taken down with.
+fn uninstalled(scene: &Scene, plane: &ControlPlane, nodes: &[Node]) -> Result<()> {
+    plane.uninstall_chart()?;
+    let pools = plane.get("podpools")?;
+    ensure!(pools["items"].as_array().is_some_and(|pools| pools.len() == 6), "six pools were applied: {pools}");
+    for node in nodes {
+        for file in ["/opt/cni/bin/roadstead-cni", "/etc/cni/net.d/10-roadstead.conflist"] {
+            output_of(node.command(Path::new("test")).args(["-s", file])).with_context(|| format!("{file} is gone"))?;
+        }
+    }
+    scene.step("uninstalled: pools, plugin and list are still there");
+    Ok(())
 }
 
 fn ensure_that(condition: bool, otherwise: &str) -> Result<()> {

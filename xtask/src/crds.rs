@@ -1,4 +1,7 @@
 //! The chart's CRDs are generated: the Rust types say what an object is, and nobody edits the YAML.
+//!
+//! They are templates, so that an upgrade of the chart updates them, and helm keeps them when it is uninstalled: with a definition
+//! go all objects of its kind.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,14 +36,14 @@ pub(crate) fn check() -> Result<()> {
             .collect();
         ensure!(
             stale.is_empty(),
-            "charts/roadstead/crds differs from what the types say in {stale:?}: run `cargo xtask crds` and commit it"
+            "charts/roadstead/templates/crds differs from what the types say in {stale:?}: run `cargo xtask crds` and commit it"
         );
         Ok(())
     })
 }
 
 fn directory() -> PathBuf {
-    crate::workspace().join("charts/roadstead/crds")
+    crate::workspace().join("charts/roadstead/templates/crds")
 }
 
 fn present() -> Result<BTreeMap<String, String>> {
@@ -83,20 +86,27 @@ fn split(stream: &str) -> Result<BTreeMap<String, String>> {
             .lines()
             .find_map(|line| line.strip_prefix("  name: ")?.strip_suffix(".roadstead.dev"))
             .with_context(|| format!("no metadata.name ends in .roadstead.dev in: {document}"))?;
-        files.insert(format!("{name}.yaml"), format!("{document}\n"));
+        files.insert(format!("{name}.yaml"), template(document)?);
     }
     Ok(files)
 }
 
+/// A document as a part of the chart.
+fn template(document: &str) -> Result<String> {
+    ensure!(!document.contains("{{"), "helm would take a part of it for a template: {document}");
+    let kept = document.replacen("metadata:\n", "metadata:\n  annotations:\n    helm.sh/resource-policy: keep\n", 1);
+    Ok(format!("{{{{- if .Values.crds.install }}}}\n{kept}\n{{{{- end }}}}\n"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{split, template};
 
     #[track_caller]
     fn check(stream: &str, expected: &[(&str, &str)]) {
         let files = split(stream).unwrap();
-        let found: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        assert_eq!(found, expected);
+        let expected = expected.iter().map(|(name, text)| ((*name).to_owned(), template(text.trim_end()).unwrap()));
+        assert_eq!(files, expected.collect());
     }
 
     #[test]
@@ -107,6 +117,13 @@ mod tests {
         check(&format!("---\n{a}"), &[("as.yaml", a)]);
         check(&format!("{a}---\n{b}"), &[("as.yaml", a), ("bs.yaml", b)]);
         check(&format!("---\n{b}---\n{a}---\n"), &[("as.yaml", a), ("bs.yaml", b)]);
+    }
+
+    #[test]
+    fn helm_keeps_what_it_installed() {
+        let expected = "{{- if .Values.crds.install }}\nmetadata:\n  annotations:\n    helm.sh/resource-policy: keep\n  name: a\n{{- end }}\n";
+        assert_eq!(template("metadata:\n  name: a").unwrap(), expected);
+        assert!(template("description: '{{'").is_err());
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Chart {
     fn render_flags<'a>(flags: impl IntoIterator<Item = &'a OsStr>) -> Result<Self> {
         let mut command = Command::new(tool("helm")?);
         command.args(["template", "roadstead"]).arg(workspace().join("charts/roadstead"));
-        command.args(["--namespace", "roadstead-system", "--include-crds"]).args(flags);
+        command.args(["--namespace", "roadstead-system"]).args(flags);
         let rendered = output_of(&mut command).context("the chart cannot be rendered")?;
         let documents = format!("\n{rendered}")
             .split("\n---")

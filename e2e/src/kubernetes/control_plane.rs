@@ -208,14 +208,23 @@ impl ControlPlane {
     pub fn install_chart(&self, values: &str) -> Result<()> {
         let path = self.directory.join("values.yaml");
         fs::write(&path, values).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut command = self.command(&tool("helm")?);
-        command.args(["install", "roadstead"]).arg(workspace().join("charts/roadstead"));
-        command.args(["--namespace", "roadstead-system", "--create-namespace", "--wait", "--timeout", "180s"]);
-        command.arg("--values").arg(&path).arg("--kubeconfig").arg(self.kubeconfig(User::ADMIN));
-        output_of(&mut command).map(drop).with_context(|| {
+        let (chart, path) = (workspace().join("charts/roadstead").display().to_string(), path.display().to_string());
+        let flags = ["--create-namespace", "--wait", "--timeout", "180s", "--values", &path];
+        self.helm(&[&["install", "roadstead", &chart], &flags[..]].concat()).map(drop).with_context(|| {
             let pods = self.kubectl("describe pods --namespace roadstead-system").unwrap_or_default();
             format!("the chart does not come up; its Pods: {pods}")
         })
+    }
+
+    /// `helm uninstall` of it.
+    pub fn uninstall_chart(&self) -> Result<()> {
+        self.helm(&["uninstall", "roadstead", "--wait", "--timeout", "120s"]).map(drop)
+    }
+
+    fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command(&tool("helm")?);
+        command.args(arguments).args(["--namespace", "roadstead-system"]);
+        output_of(command.arg("--kubeconfig").arg(self.kubeconfig(User::ADMIN)))
     }
 
     fn command(&self, program: &Path) -> Command {
