@@ -120,12 +120,15 @@ fn behind_the_node(socket: &Path, network: &str) -> Result<Vec<ipnet::IpNet>, Ca
 
 type Nothing = Map<String, Value>;
 
-/// A speaker that is away serves no ADD: in an answer to STATUS that has a code of its own.
+/// A speaker that is away, or that has just started, serves no ADD: in an answer to STATUS that has a code of its own.
 fn unavailable(error: CallError) -> CallError {
     match error {
         CallError::Speaker { .. } => {
             let (code, message) = (socket::Refusal::NOT_AVAILABLE, error.to_string());
             CallError::Refused(socket::Refusal { code, message, details: String::new() })
+        }
+        CallError::Refused(refusal) => {
+            CallError::Refused(socket::Refusal { code: socket::Refusal::NOT_AVAILABLE, ..refusal })
         }
         other => other,
     }

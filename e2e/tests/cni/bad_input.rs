@@ -162,9 +162,8 @@ fn raw_call(stdin: &[u8]) -> Result<Value> {
 fn raw_question(socket: &Path, question: &[u8]) -> Result<String> {
     let mut stream = UnixStream::connect(socket).context("the socket")?;
     stream.set_read_timeout(Some(SOON))?;
-    // Too much of it may be refused before it was all said.
+    // Too much of it may be refused before it was all said. The end of the answer is the end of the connection.
     let _ = stream.write_all(question);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     Ok(String::from_utf8_lossy(&answer).into_owned())
