@@ -1,15 +1,18 @@
 //! `roadstead run`: controller and speaker in one process, for one machine without Kubernetes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use roadstead_api::store::{DirectoryStore, Store};
 use roadstead_controller as controller;
+use roadstead_controller::plan::NodeLoss;
 use roadstead_speaker as speaker;
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
-use roadstead_speaker::pods::PodOptions;
+use roadstead_speaker::pods::{BLOCK_RETURN, PodOptions};
 use roadstead_speaker::{Ending, RecordFlags};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -54,20 +57,30 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
+    /// How long a block of pods' addresses is kept that no pod has one of; the last of each pool is kept for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = BLOCK_RETURN.as_secs())]
+    block_return_seconds: u64,
+
     #[command(flatten)]
     record: RecordFlags,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
-    let Flags { manifests, node, state, dry_run, namespace, metrics_address, listen_port, socket, record } = flags;
+    let Flags { manifests, node, state, dry_run, namespace, metrics_address, listen_port, socket, .. } = flags;
     if dry_run {
         return check(&manifests);
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let state = state.unwrap_or_else(|| manifests.join(".roadstead").join(&node));
     let socket = socket.unwrap_or_else(|| state.join("speaker.sock"));
-    let pods = PodOptions { state: state.clone(), socket: socket.clone() };
+    let pods = PodOptions {
+        state: state.clone(),
+        socket: socket.clone(),
+        block_return: Duration::from_secs(flags.block_return_seconds),
+    };
+    // The one machine is there, whether or not a manifest says so.
+    let node_loss = NodeLoss { implied: BTreeSet::from([node.clone()]), ..NodeLoss::default() };
     let store = Store::Directory(DirectoryStore::open(manifests, state)?);
     let (stop, stopped) = watch::channel(None);
     let ending = || {
@@ -84,13 +97,14 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         listen_port,
         socket: Some(socket),
         pods: Some(pods),
-        record: record.into(),
+        record: flags.record.into(),
     };
     let speaker = speaker::run(store.clone(), options, ending());
     let ended = ending();
-    let controller = controller::run(store, controller::Options::default(), async move {
-        ended.await;
-    });
+    let controller =
+        controller::run(store, controller::Options { node_loss, ..controller::Options::default() }, async move {
+            ended.await;
+        });
     let signals = async move {
         let ending = tokio::select! {
             _ = terminate.recv() => Ending::Restart,

@@ -14,7 +14,9 @@ use roadstead_api::kinds::{
 };
 use roadstead_api::kubernetes::{Node, Service};
 
-use crate::plan::{Claim, Count, Event, Owner, PodPoolReport, PoolReport, ServiceState, StoredClaim, Version, Wish};
+use crate::plan::{
+    Claim, Count, Event, NodePods, Owner, PodPoolReport, PoolReport, ServiceState, StoredClaim, Version, Wish,
+};
 use crate::verdict::{Ready, seconds, shorten};
 
 /// The annotation of a claim that counts how often a controller made sure of it; see [`Claim::assured`].
@@ -46,12 +48,18 @@ pub(crate) fn pod_pool(raw: &PodPool) -> Event {
     Event::PodPoolApplied { name, checked: checked::PodPool::check(raw), generation: raw.metadata.generation, report }
 }
 
-/// What a node handed out to pods without a claim.
+/// What a node says of pods' addresses.
 pub(crate) fn pods(raw: &NodeReport) -> Event {
     let pods = raw.status.as_ref().and_then(|status| status.pods.as_ref());
-    let pools = pods.iter().flat_map(|pods| &pods.pools);
-    let allocated = pools.map(|pool| (pool.name.clone(), u64::try_from(pool.allocated).unwrap_or_default()));
-    Event::PodsReported(raw.metadata.name.clone().unwrap_or_default(), allocated.collect())
+    let pools = || pods.iter().flat_map(|pods| &pods.pools);
+    let blocks = pods.iter().flat_map(|pods| &pods.blocks).filter(|block| block.announced);
+    let pods = NodePods {
+        allocated: pools().map(|pool| (pool.name.clone(), u64::try_from(pool.allocated).unwrap_or_default())).collect(),
+        exhausted: pools().filter_map(|pool| Some((pool.name.clone(), pool.exhausted.clone()?))).collect(),
+        announced: blocks.filter_map(|block| block.cidr.0.parse().ok()).collect(),
+        heard: pods.iter().flat_map(|pods| &pods.heard).filter_map(|cidr| cidr.0.parse().ok()).collect(),
+    };
+    Event::PodsReported(raw.metadata.name.clone().unwrap_or_default(), pods)
 }
 
 /// A Service.
@@ -98,24 +106,9 @@ pub(crate) fn claim(raw: &AddressClaim) -> Result<StoredClaim, Box<Invalid>> {
     let owners = raw.spec.owners.iter().map(|owner| (owner.uid.clone(), self::owner(owner))).collect();
     let released = raw.spec.released.as_ref().and_then(|time| time.parse().ok());
     let assured = raw.metadata.annotations.as_ref().and_then(|all| all.get(ASSURED)?.parse().ok()).unwrap_or_default();
-    let claim = Claim { net, pool: raw.spec.pool.0.clone(), owners, released, assured };
+    let node = raw.spec.node_name.as_ref().map(|name| name.0.clone());
+    let claim = Claim { net, pool: raw.spec.pool.0.clone(), owners, node, released, assured };
     Ok(StoredClaim { claim, version: version(&raw.metadata) })
-}
-
-/// What the claim of this name is for.
-pub(crate) fn claimed(name: &str) -> Option<IpNet> {
-    let parts: Vec<&str> = name.split('-').collect();
-    let (address, length) = match parts.as_slice() {
-        [v4] => (v4.parse::<IpAddr>().ok()?, None),
-        [v4, length] => (v4.parse().ok()?, Some(*length)),
-        [groups @ .., length] if groups.len() == 8 => (groups.join(":").parse().ok()?, Some(*length)),
-        groups if groups.len() == 8 => (groups.join(":").parse().ok()?, None),
-        _ => return None,
-    };
-    match length {
-        Some(length) => IpNet::new(address, length.parse().ok()?).ok(),
-        None => Some(IpNet::from(address)),
-    }
 }
 
 /// A claim as the API has it; of a version, where it replaces one.
@@ -132,6 +125,7 @@ pub(crate) fn raw_claim(claim: &Claim, version: Option<&Version>) -> AddressClai
         cidr: CidrText(claim.net.to_string()),
         pool: ObjectName(claim.pool.clone()),
         owners: owners.collect(),
+        node_name: claim.node.as_deref().map(ObjectName::from),
         released: claim.released.map(seconds),
     };
     let mut raw = AddressClaim::new(ClaimName::from(claim.net).as_str(), spec);
@@ -211,17 +205,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_claim_says_what_it_is_for() {
-        for text in ["203.0.113.7/32", "10.64.0.0/26", "2001:db8::7/128", "2001:db8:1::/64", "::/0"] {
-            let net: IpNet = text.parse().unwrap();
-            assert_eq!(claimed(ClaimName::from(net).as_str()), Some(net), "{text}");
-        }
-        for text in ["", "public", "203.0.113.7-33", "203.0.113.7-8-9", "2001-db8"] {
-            assert_eq!(claimed(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn a_claim_survives_the_way_out_and_in() {
         let port = Port { protocol: Protocol::Udp, port: 53 };
         let owner = Owner {
@@ -235,8 +218,14 @@ mod tests {
         let released: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         for (owners, released) in [(BTreeMap::from([("u".to_owned(), owner)]), None), (BTreeMap::new(), Some(released))]
         {
-            let claim =
-                Claim { net: "2001:db8::7/128".parse().unwrap(), pool: "p".to_owned(), owners, released, assured: 2 };
+            let claim = Claim {
+                net: "2001:db8::7/128".parse().unwrap(),
+                pool: "p".to_owned(),
+                owners,
+                node: Some("n".to_owned()),
+                released,
+                assured: 2,
+            };
             let stored = StoredClaim { claim: claim.clone(), version: version.clone() };
             assert_eq!(super::claim(&raw_claim(&claim, Some(&version))), Ok(stored));
         }
@@ -248,6 +237,7 @@ mod tests {
             net: "203.0.113.7/32".parse().unwrap(),
             pool: "p".to_owned(),
             owners: BTreeMap::new(),
+            node: None,
             released: None,
             assured: 0,
         };

@@ -4,10 +4,11 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use roadstead_api::store::{KubernetesStore, LOG_DIRECTIVES, Store};
-use roadstead_controller::plan::Classes;
+use roadstead_controller::plan::{Classes, NodeLoss};
 use roadstead_controller::{Options, run};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,6 +36,11 @@ struct Flags {
     #[arg(long = "class", value_name = "CLASS", env = "ROADSTEAD_CLASSES", value_delimiter = ',')]
     classes: Vec<String>,
 
+    /// How long a Node object has to be gone before the blocks and the pods' addresses of that node are given to others; longer than
+    /// routers keep the routes of a speaker that died
+    #[arg(long, value_name = "SECONDS", env = "ROADSTEAD_NODE_GRACE_SECONDS", default_value_t = 300)]
+    node_grace_seconds: u64,
+
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "IP:PORT", env = "ROADSTEAD_METRICS_ADDRESS", default_value = "0.0.0.0:7472")]
     metrics_address: SocketAddr,
@@ -42,14 +48,15 @@ struct Flags {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Flags { kubeconfig, namespace, only_class, classes, metrics_address } = Flags::parse();
+    let Flags { kubeconfig, namespace, only_class, classes, node_grace_seconds, metrics_address } = Flags::parse();
     // What RUST_LOG says comes last and so goes first.
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = tracing_subscriber::EnvFilter::new(format!("{LOG_DIRECTIVES},{level}"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
     let classes = Classes { only_class, others: classes.into_iter().collect() };
-    let options = Options { classes, metrics_address: Some(metrics_address) };
+    let node_loss = NodeLoss { grace: Duration::from_secs(node_grace_seconds), ..NodeLoss::default() };
+    let options = Options { classes, node_loss, metrics_address: Some(metrics_address) };
     match start(kubeconfig, &namespace, options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,14 +8,14 @@
 //! Nothing here decides. A write is started the moment the plan wants it and a task is free for it; each task does one write and
 //! ends with its result, so there is no queue beside the plan's own, and at most one write under way for an object.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use roadstead_api::checked::ServiceKey;
+use roadstead_api::checked::{ClaimName, Network, ServiceKey};
 use roadstead_api::store::{Event as StoreEvent, Kind, Object, Store, Watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -23,11 +23,11 @@ use tracing::{info, warn};
 
 use crate::conditions::{Conditions, StatusWrite};
 use crate::metrics::{Metrics, listen};
-use crate::plan::{Classes, Event, Now, Plan, WriteResult};
+use crate::plan::{Classes, Event, NodeLoss, NodePods, Now, Plan, WriteResult};
 use crate::{edge, writer};
 
 /// What the plan and the conditions depend on.
-const WATCHED: [Kind; 9] = [
+const WATCHED: [Kind; 10] = [
     Kind::AddressPool,
     Kind::PodPool,
     Kind::AddressClaim,
@@ -37,6 +37,7 @@ const WATCHED: [Kind; 9] = [
     Kind::BgpPeer,
     Kind::Advertisement,
     Kind::NodeReport,
+    Kind::ClusterNetwork,
 ];
 
 /// Writes under way that addresses wait for: enough to keep an API server busy over one connection, few enough that a burst of
@@ -60,6 +61,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Which Services are ours.
     pub classes: Classes,
+    /// What becomes of the claims of a node that is gone.
+    pub node_loss: NodeLoss,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics_address: Option<SocketAddr>,
 }
@@ -97,7 +100,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
     }
     let mut events = store.watch(WATCHED.into_iter().map(Watch::all).collect());
     let mut shutdown = pin!(shutdown);
-    let mut desk = Desk::new(options.classes);
+    let mut desk = Desk::new(options.classes, options.node_loss);
     let mut address_writes: JoinSet<Option<WriteResult>> = JoinSet::new();
     let mut report_writes: JoinSet<Finished> = JoinSet::new();
     let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
@@ -183,8 +186,12 @@ impl Report {
 }
 
 impl Desk {
-    fn new(classes: Classes) -> Self {
-        Self { plan: Plan::new(classes), conditions: Conditions::default(), awaited: BTreeSet::from(WATCHED) }
+    fn new(classes: Classes, node_loss: NodeLoss) -> Self {
+        Self {
+            plan: Plan::new(classes).with_node_loss(node_loss),
+            conditions: Conditions::default(),
+            awaited: BTreeSet::from(WATCHED),
+        }
     }
 
     fn handle(&mut self, event: StoreEvent, metrics: &Metrics) {
@@ -194,7 +201,7 @@ impl Desk {
             StoreEvent::Deleted(key, uid) => {
                 let event = match key.kind {
                     Kind::AddressPool => Event::PoolDeleted(key.name),
-                    Kind::AddressClaim => match edge::claimed(&key.name) {
+                    Kind::AddressClaim => match ClaimName::net(&key.name) {
                         Some(net) => Event::ClaimDeleted(net, uid),
                         None => return,
                     },
@@ -203,7 +210,10 @@ impl Desk {
                         Event::ServiceDeleted(ServiceKey { namespace, name }, uid)
                     }
                     Kind::Namespace => Event::NamespaceDeleted(key.name),
-                    Kind::Node => Event::Reserved(key.object(), BTreeSet::new()),
+                    Kind::Node => {
+                        self.plan.handle_event(now, Event::NodeDeleted(key.name.clone()));
+                        Event::Reserved(key.object(), BTreeSet::new())
+                    }
                     Kind::BgpPeer => {
                         self.conditions.delete_peer(&key.name);
                         Event::Reserved(key.object(), BTreeSet::new())
@@ -211,9 +221,10 @@ impl Desk {
                     Kind::Advertisement => return self.conditions.delete_advertisement(&key.name),
                     Kind::NodeReport => {
                         self.conditions.delete_report(&key.name);
-                        Event::PodsReported(key.name, BTreeMap::new())
+                        Event::PodsReported(key.name, NodePods::default())
                     }
                     Kind::PodPool => Event::PodPoolDeleted(key.name),
+                    Kind::ClusterNetwork if key.name == Network::NAME => Event::NetworkApplied(None),
                     Kind::ClusterNetwork | Kind::RouteServer | Kind::EndpointSlice | Kind::Pod | Kind::Secret => return,
                 };
                 self.plan.handle_event(now, event);
@@ -241,7 +252,11 @@ impl Desk {
             Object::Namespace(raw) => {
                 Event::NamespaceApplied(raw.metadata.name.clone().unwrap_or_default(), edge::labels(&raw.metadata))
             }
-            Object::Node(raw) => edge::node(raw),
+            Object::Node(raw) => {
+                let name = raw.metadata.name.clone().unwrap_or_default();
+                self.plan.handle_event(now, Event::NodeApplied(name));
+                edge::node(raw)
+            }
             Object::BgpPeer(raw) => match self.conditions.apply_peer(raw) {
                 Some(reserved) => reserved,
                 None => return,
@@ -252,11 +267,16 @@ impl Desk {
                 edge::pods(raw)
             }
             Object::PodPool(raw) => edge::pod_pool(raw),
-            Object::ClusterNetwork(_)
-            | Object::RouteServer(_)
-            | Object::EndpointSlice(_)
-            | Object::Pod(_)
-            | Object::Secret(_) => return,
+            Object::ClusterNetwork(raw) => match Network::check(raw) {
+                Ok(network) => Event::NetworkApplied(Some(network)),
+                Err(findings) => {
+                    for invalid in findings {
+                        warn!("{invalid}; its last good version stays in force");
+                    }
+                    return;
+                }
+            },
+            Object::RouteServer(_) | Object::EndpointSlice(_) | Object::Pod(_) | Object::Secret(_) => return,
         };
         self.plan.handle_event(now, event);
     }

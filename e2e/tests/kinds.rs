@@ -140,7 +140,33 @@ const REFUSALS: &[Refusal] = &[
         "{subnet: 10.1.0.0/24, networks: [macvlan]}",
         "must be the namespace and name of a NetworkAttachmentDefinition",
     ),
-    pod_pool("an advertisement of blocks", "{subnet: 10.1.0.0/24, advertise: Block}", "supported values: \"None\""),
+    pod_pool("an advertisement of blocks", "{subnet: 10.1.0.0/24, advertise: Block}", "needs blockPrefixLength"),
+    pod_pool(
+        "an unknown advertisement",
+        "{subnet: 10.1.0.0/24, advertise: All}",
+        "supported values: \"None\", \"Block\", \"Address\"",
+    ),
+    pod_pool(
+        "addresses beside blocks",
+        "{subnet: 10.1.0.0/24, advertise: Address, blockPrefixLength: 26}",
+        "advertise: Address is for pools without blockPrefixLength",
+    ),
+    pod_pool(
+        "a block wider than the subnet",
+        "{subnet: 10.1.0.0/24, blockPrefixLength: 23}",
+        "blockPrefixLength must be from the length of subnet",
+    ),
+    pod_pool(
+        "a block of the other family's length",
+        "{subnet: 10.1.0.0/24, blockPrefixLength: 64}",
+        "blockPrefixLength must be from the length of subnet",
+    ),
+    pod_pool("a block of everything", "{subnet: \"::/0\", blockPrefixLength: 129}", "less than or equal to 128"),
+    pod_pool(
+        "blocks beside ranges of each",
+        "{subnet: 10.1.0.0/24, blockPrefixLength: 26, nodeRanges: [{nodes: [a], ranges: [10.1.0.8]}]}",
+        "blockPrefixLength and nodeRanges exclude each other",
+    ),
     peer("no ASN", "{address: 192.0.2.1}", "exactly one of peerASN and peerType must be given"),
     peer(
         "ASN and type",
@@ -287,6 +313,12 @@ const REFUSALS: &[Refusal] = &[
         "supported values: \"Private\", \"Documentation\"",
     ),
     advertisement("nothing to announce", "{from: []}", "should have at least 1 item"),
+    advertisement("a source of nothing", "{from: [{}]}", "one of loadBalancers and podPools"),
+    advertisement(
+        "a source of two",
+        "{from: [{loadBalancers: {}, podPools: {}}]}",
+        "one of loadBalancers and podPools",
+    ),
     advertisement(
         "a bad community",
         "{from: [{loadBalancers: {}}], attributes: {communities: [\"65536:1\"]}}",
@@ -487,6 +519,19 @@ fn an_unknown_field_is_refused_by_the_strict_form() -> Result<()> {
             Err(error) => format!("{error:#}"),
         };
         ensure!(said.contains("a pool stays in its subnet"), "{said}");
+        let blocks = |length: &str| {
+            format!(
+                "{{apiVersion: roadstead.dev/v1alpha1, kind: PodPool, metadata: {{name: blocks}}, spec: {{subnet: 10.3.0.0/16{length}}}}}"
+            )
+        };
+        plane.apply(&blocks(", blockPrefixLength: 26"))?;
+        for other in [", blockPrefixLength: 27", ""] {
+            let said = match plane.apply(&blocks(other)) {
+                Ok(printed) => anyhow::bail!("the length of a pool's blocks was changed: {printed}"),
+                Err(error) => format!("{error:#}"),
+            };
+            ensure!(said.contains("blockPrefixLength stays as it is"), "{said}");
+        }
         Ok(())
     })
 }

@@ -4,12 +4,13 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use roadstead_api::store::{KubernetesStore, LOG_DIRECTIVES, Store};
 use roadstead_speaker::local::DEFAULT_SOCKET;
 use roadstead_speaker::picture::{MissingNode, Viewpoint};
-use roadstead_speaker::pods::PodOptions;
+use roadstead_speaker::pods::{BLOCK_RETURN, PodOptions};
 use roadstead_speaker::{Ending, Options, RecordFlags, run};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -50,13 +51,19 @@ struct Flags {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
+    /// How long a block of addresses is kept that no pod has one of; the last of each pool is kept for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = BLOCK_RETURN.as_secs())]
+    block_return_seconds: u64,
+
     #[command(flatten)]
     record: RecordFlags,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Flags { kubeconfig, node, namespace, metrics_address, listen_port, socket, state, record } = Flags::parse();
+    let flags = Flags::parse();
+    let Flags { kubeconfig, node, namespace, metrics_address, listen_port, socket, state, .. } = flags;
+    let block_return = Duration::from_secs(flags.block_return_seconds);
     // What RUST_LOG says comes last and so goes first.
     let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = tracing_subscriber::EnvFilter::new(format!("{LOG_DIRECTIVES},{level}"));
@@ -67,9 +74,9 @@ async fn main() -> ExitCode {
         viewpoint,
         metrics_address: Some(metrics_address),
         listen_port,
-        pods: state.map(|state| PodOptions { state, socket: socket.clone() }),
+        pods: state.map(|state| PodOptions { state, socket: socket.clone(), block_return }),
         socket: Some(socket),
-        record: record.into(),
+        record: flags.record.into(),
     };
     match start(kubeconfig, options).await {
         Ok(()) => ExitCode::SUCCESS,

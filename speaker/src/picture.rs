@@ -190,12 +190,12 @@ impl Picture {
             }
             Object::Service(service) => self.intent.set_service(ServiceKey::from(&*service), service_view(&service)),
             Object::EndpointSlice(slice) => self.set_slice(&slice),
-            // Not watched.
-            Object::Namespace(_)
-            | Object::NodeReport(_)
-            | Object::Pod(_)
-            | Object::PodPool(_)
-            | Object::RouteServer(_) => {}
+            Object::PodPool(pool) => {
+                let labels = pool.metadata.labels.clone().unwrap_or_default();
+                self.intent.set_pod_pool(pool.metadata.name.as_deref().unwrap_or_default(), Some(labels));
+            }
+            // Not watched, or not for routes.
+            Object::Namespace(_) | Object::NodeReport(_) | Object::Pod(_) | Object::RouteServer(_) => {}
         }
         Ok(())
     }
@@ -229,7 +229,8 @@ impl Picture {
                     self.intent.set_slice(service, &name, None);
                 }
             }
-            Kind::Namespace | Kind::NodeReport | Kind::Pod | Kind::PodPool | Kind::RouteServer => {}
+            Kind::PodPool => self.intent.set_pod_pool(&key.name, None),
+            Kind::Namespace | Kind::NodeReport | Kind::Pod | Kind::RouteServer => {}
         }
     }
 

@@ -13,12 +13,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use roadstead_api::OwnerReference;
 use roadstead_api::checked::Labels;
 use roadstead_api::kinds::NodeReport;
 use roadstead_api::store::{Event, Store};
 use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle, RecordTo};
-use roadstead_bgp::{PeerConfig, PeerKey, Shutdown};
+use roadstead_bgp::{PeerConfig, PeerKey, RouteFilter, RouteQuery, RouteTable, SessionState, Shutdown};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -73,6 +74,12 @@ pub enum RunError {
 const REPORT_DELAY: Duration = Duration::from_secs(1);
 /// A report is written at least so often: its silence means that nobody knows.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often it is looked whether routers have dropped a prefix that they are not to know.
+const WITHDRAWAL_LOOK: Duration = Duration::from_secs(1);
+/// How long a withdrawal may take from a session's queue through the routers.
+const WITHDRAWAL_SETTLES: Duration = Duration::from_secs(2);
+/// When a router that we have no session with has dropped our routes: the restart time that we ask for, and a hold time.
+const FORGOTTEN: Duration = Duration::from_secs(240);
 /// Events taken at once. A burst of them becomes few, well-packed UPDATEs.
 const BATCH: usize = 512;
 
@@ -164,6 +171,7 @@ impl Speaker {
     ) -> Result<(), RunError> {
         let mut batch = Vec::with_capacity(BATCH);
         let mut next_report = Instant::now() + REPORT_DELAY;
+        let mut next_withdrawal = Instant::now();
         loop {
             tokio::select! {
                 count = events.recv_many(&mut batch, BATCH) => {
@@ -181,13 +189,22 @@ impl Speaker {
                     }
                     self.act().await?;
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
+                    next_withdrawal = next_withdrawal.min(Instant::now() + WITHDRAWAL_LOOK);
                 }
                 event = engine_events.recv() => {
                     // The engine has put it into the log; here it is news for the report.
                     event.ok_or(driver::Stopped)?;
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
-                () = news(self.pods.as_ref()) => next_report = next_report.min(Instant::now() + REPORT_DELAY),
+                () = news(self.pods.as_ref()) => {
+                    self.act().await?;
+                    next_report = next_report.min(Instant::now() + REPORT_DELAY);
+                    next_withdrawal = next_withdrawal.min(Instant::now() + WITHDRAWAL_LOOK);
+                }
+                () = tokio::time::sleep_until(next_withdrawal) => {
+                    let is_done = self.look_for_withdrawals().await?;
+                    next_withdrawal = Instant::now() + if is_done { HEARTBEAT } else { WITHDRAWAL_LOOK };
+                }
                 () = tokio::time::sleep_until(next_report) => {
                     self.report().await?;
                     next_report = Instant::now() + HEARTBEAT;
@@ -198,8 +215,12 @@ impl Speaker {
 
     /// Tells the engine what changed.
     async fn act(&mut self) -> Result<(), RunError> {
-        if !self.picture.unsynced().is_empty() {
+        // What routers kept over our restart is theirs to drop when we have told them all, so pods' prefixes have to be among it.
+        if !self.picture.unsynced().is_empty() || self.pods.as_ref().is_some_and(|pods| !pods.is_settled()) {
             return Ok(());
+        }
+        if let Some(wanted) = self.pods.as_ref().and_then(Pods::new_announcements) {
+            self.picture.intent().set_pods(wanted);
         }
         let new_sessions = if self.picture.take_stale_sessions() { self.renew_sessions().await? } else { Vec::new() };
         for (peer, changes) in self.picture.intent().changes() {
@@ -297,6 +318,59 @@ impl Speaker {
         refused
     }
 
+    /// Looks which prefixes of pods no router knows any more; true where that is all of those that none is to know.
+    async fn look_for_withdrawals(&self) -> Result<bool, RunError> {
+        let Some(pods) = &self.pods else { return Ok(true) };
+        let withdrawing = pods.withdrawing();
+        if withdrawing.is_empty() {
+            return Ok(true);
+        }
+        let sessions = self.engine.status().await?;
+        for (net, since) in withdrawing {
+            let mut is_known = since.elapsed() < WITHDRAWAL_SETTLES;
+            for session in &sessions {
+                is_known |= match session.state {
+                    SessionState::Established => self.tells(&session.key, net).await?,
+                    // It may keep what it was told, in the hope that we come back.
+                    _ => since.elapsed() < FORGOTTEN,
+                };
+            }
+            if !is_known {
+                tracing::info!(%net, "no router knows this prefix any more");
+                pods.withdrawn(net);
+            }
+        }
+        Ok(pods.withdrawing().is_empty())
+    }
+
+    /// Whether a peer knows a prefix from us.
+    async fn tells(&self, peer: &PeerKey, net: IpNet) -> Result<bool, RunError> {
+        let (table, filter) = (RouteTable::Out(peer.clone()), RouteFilter::Within(net));
+        let mut query = RouteQuery { table, filter, after: None, limit: RouteQuery::MOST };
+        // A peer that is gone meanwhile knows nothing.
+        while let Ok(page) = self.engine.routes(query.clone()).await? {
+            if page.routes.iter().any(|route| route.prefix == net) {
+                return Ok(true);
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Blocks of nodes that are gone, and that some router still knows a way to.
+    async fn heard(&self) -> Result<BTreeSet<IpNet>, RunError> {
+        let mut heard = BTreeSet::new();
+        for net in self.pods.as_ref().map(Pods::lost_blocks).unwrap_or_default() {
+            if !self.engine.explain(net).await?.is_empty() {
+                heard.insert(net);
+            }
+        }
+        Ok(heard)
+    }
+
     async fn report(&mut self) -> Result<(), RunError> {
         let waiting: BTreeSet<&str> = self.picture.unsynced().iter().map(|kind| kind.as_str()).collect();
         if !waiting.is_empty() {
@@ -307,7 +381,8 @@ impl Speaker {
         self.telemetry.set_prefixes(prefixes);
         let Some(node) = self.picture.node() else { return Ok(()) };
         let (sessions, bfd) = (self.engine.status().await?, self.engine.bfd().await?);
-        let pods = self.pods.as_ref().map(Pods::report);
+        let heard = self.heard().await?;
+        let pods = self.pods.as_ref().map(|pods| pods.report(heard));
         let mut report = report::node_report(node, Moment::now(), prefixes, &sessions, &bfd, &self.refused, pods);
         report.metadata.owner_references = owner_reference(node).map(|owner| vec![owner]);
         self.reports.send_replace(Some(report));

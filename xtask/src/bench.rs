@@ -14,6 +14,8 @@ use crate::{prerequisites, tools};
 pub(crate) enum Bench {
     /// From the creation of a Service to the UPDATE at a router, on a real API server.
     FirstRoute,
+    /// Pods' addresses: ADD from blocks and from shared pools, a thousand pods on ten nodes, and memory, on a real API server.
+    Pods,
     Engine(EngineFlags),
     Instructions(InstructionsFlags),
 }
@@ -71,17 +73,21 @@ pub(crate) fn run(name: Option<&Bench>) -> Result<()> {
         "--package",
         "roadstead-speaker",
         "--package",
+        "roadstead-cni",
+        "--package",
         "roadstead-e2e",
         "--bins",
     ];
     step::run("release build", step::nothing, &mut cargo(&build))?;
     match name {
         Some(Bench::FirstRoute) => first_route(),
+        Some(Bench::Pods) => pods(),
         Some(Bench::Engine(flags)) => engine(flags),
         Some(Bench::Instructions(flags)) => instructions::run(flags),
         None => {
             instructions::run(&InstructionsFlags::default())?;
             first_route()?;
+            pods()?;
             engine(&EngineFlags { quick: false, runs: None, load: Vec::new(), device: Vec::new() })
         }
     }
@@ -92,6 +98,13 @@ fn first_route() -> Result<()> {
     let mut command = program("first-route");
     command.env("ROADSTEAD_TOOLS", tools::directory());
     step::run("first-route", step::everything, &mut command)
+}
+
+fn pods() -> Result<()> {
+    tools::ensure()?;
+    let mut command = program("pods");
+    command.env("ROADSTEAD_TOOLS", tools::directory());
+    step::run("pods", step::everything, &mut command)
 }
 
 fn engine(flags: &EngineFlags) -> Result<()> {

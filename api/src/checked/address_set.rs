@@ -15,6 +15,11 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
+    /// Puts addresses in.
+    pub fn insert(&mut self, range: AddressRange) {
+        self.family_mut(range).insert(numbers(range));
+    }
+
     /// Takes addresses out; such as are not in it do no harm.
     pub fn remove(&mut self, range: AddressRange) {
         self.family_mut(range).remove(numbers(range));
@@ -22,8 +27,29 @@ impl AddressSet {
 
     /// Whether the address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let family = if address.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
-        family.contains(&AddressRange::number(address))
+        self.family(address.is_ipv4()).contains(&AddressRange::number(address))
+    }
+
+    /// Whether any of these addresses is in the set.
+    pub fn overlaps(&self, range: AddressRange) -> bool {
+        self.family(range.is_ipv4()).overlaps(&numbers(range))
+    }
+
+    /// The lowest of these addresses that is in the set; costs no more in a set of many addresses than in one of few.
+    pub fn first_in(&self, range: AddressRange) -> Option<IpAddr> {
+        let wanted = numbers(range);
+        let found = self.family(range.is_ipv4()).overlapping(&wanted).next()?;
+        let first = *found.start().max(wanted.start());
+        Some(if range.is_ipv4() { AddressRange::ipv4(first) } else { AddressRange::ipv6(first) })
+    }
+
+    /// How many of these addresses are in the set.
+    pub fn count_in(&self, range: AddressRange) -> u128 {
+        let wanted = numbers(range);
+        let found = self.family(range.is_ipv4()).overlapping(&wanted);
+        let sizes =
+            found.map(|found| (found.end().min(wanted.end()) - found.start().max(wanted.start())).saturating_add(1));
+        sizes.fold(0, u128::saturating_add)
     }
 
     /// Whether nothing is in the set.
@@ -51,6 +77,10 @@ impl AddressSet {
     pub fn common(&self, other: &Self) -> Self {
         let family = |one: &RangeInclusiveSet<u128>, other| one.intersection(other).collect();
         Self { ipv4: family(&self.ipv4, &other.ipv4), ipv6: family(&self.ipv6, &other.ipv6) }
+    }
+
+    fn family(&self, is_ipv4: bool) -> &RangeInclusiveSet<u128> {
+        if is_ipv4 { &self.ipv4 } else { &self.ipv6 }
     }
 
     fn family_mut(&mut self, range: AddressRange) -> &mut RangeInclusiveSet<u128> {
@@ -122,6 +152,23 @@ mod tests {
             "0.0.0.0-255.255.255.255 ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
             u128::MAX,
         );
+    }
+
+    #[test]
+    fn what_is_in_a_range() {
+        let all = set("192.0.2.2-192.0.2.3 192.0.2.9 2001:db8::/64");
+        let look = |range: &str| {
+            let range = range.parse().unwrap();
+            let first = all.first_in(range).map(|address| address.to_string()).unwrap_or_default();
+            assert_eq!(all.overlaps(range), !first.is_empty());
+            (first, all.count_in(range))
+        };
+        assert_eq!(look("192.0.2.0/24"), ("192.0.2.2".to_owned(), 3));
+        assert_eq!(look("192.0.2.3-192.0.2.8"), ("192.0.2.3".to_owned(), 1));
+        assert_eq!(look("192.0.2.4-192.0.2.9"), ("192.0.2.9".to_owned(), 1));
+        assert_eq!(look("192.0.2.4-192.0.2.8"), (String::new(), 0));
+        assert_eq!(look("2001:db8::7-2001:db8::8"), ("2001:db8::7".to_owned(), 2));
+        assert_eq!(look("::/0"), ("2001:db8::".to_owned(), 1 << 64));
     }
 
     #[test]

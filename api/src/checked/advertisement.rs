@@ -15,6 +15,8 @@ pub struct Advertisement {
     pub name: String,
     /// What is announced: the union of these.
     pub sources: Vec<LoadBalancerSource>,
+    /// And the union of these.
+    pub pod_pools: Vec<PodPoolSource>,
     /// To whom.
     pub peers: PeerChoice,
     /// From which nodes; `None`: all.
@@ -36,6 +38,15 @@ pub struct LoadBalancerSource {
     pub pool_selector: Option<Selector>,
     /// Services by label; `None`: all.
     pub service_selector: Option<Selector>,
+}
+
+/// Which pools for pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodPoolSource {
+    /// Pools by name.
+    pub names: BTreeSet<String>,
+    /// Pools by label.
+    pub selector: Option<Selector>,
 }
 
 /// To which peers something is told.
@@ -99,9 +110,21 @@ impl Advertisement {
             findings.refuse("spec.from", "[]", "must list at least one source, like loadBalancers: {}");
         }
         let mut sources = Vec::new();
+        let mut pod_pools = Vec::new();
         for (index, source) in spec.from.iter().enumerate() {
+            if source.load_balancers.is_some() == source.pod_pools.is_some() {
+                let given = if source.pod_pools.is_some() { "both" } else { "neither" };
+                findings.refuse(format!("spec.from[{index}]"), given, "must be one of loadBalancers and podPools");
+            }
+            if let Some(raw) = &source.pod_pools {
+                let field = format!("spec.from[{index}].podPools.selector");
+                pod_pools.push(PodPoolSource {
+                    names: raw.names.iter().map(|name| name.0.clone()).collect(),
+                    selector: Selector::check_option(raw.selector.as_ref(), &field, &mut findings),
+                });
+            }
             let field = format!("spec.from[{index}].loadBalancers");
-            let raw = &source.load_balancers;
+            let Some(raw) = &source.load_balancers else { continue };
             sources.push(LoadBalancerSource {
                 pools: raw.pools.iter().map(|name| name.0.clone()).collect(),
                 pool_selector: Selector::check_option(
@@ -126,6 +149,7 @@ impl Advertisement {
         let advertisement = Self {
             name,
             sources,
+            pod_pools,
             peers,
             node_selector: Selector::check_option(spec.node_selector.as_ref(), "spec.nodeSelector", &mut findings),
             aggregate_ipv4: number("spec.aggregate.ipv4", spec.aggregate.ipv4.into(), 1, 32, &mut findings),
@@ -156,11 +180,24 @@ impl Advertisement {
         self.sources.iter().any(|source| source.selects(pool, pool_labels, service_labels))
     }
 
+    /// Whether the blocks or addresses of a pool for pods are announced.
+    pub fn selects_pod_pool(&self, pool: &str, labels: Option<&Labels>) -> bool {
+        self.pod_pools.iter().any(|source| source.selects(pool, labels))
+    }
+
     /// The prefix under which an address is announced.
     pub fn prefix_of(&self, address: IpAddr) -> IpNet {
         let length = if address.is_ipv4() { self.aggregate_ipv4 } else { self.aggregate_ipv6 };
         // The length was checked against the family.
         IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
+    }
+}
+
+impl PodPoolSource {
+    fn selects(&self, pool: &str, labels: Option<&Labels>) -> bool {
+        let by_label = |selector: &Selector| labels.is_some_and(|labels| selector.matches(labels));
+        let any = self.names.is_empty() && self.selector.is_none();
+        any || self.names.contains(pool) || self.selector.as_ref().is_some_and(by_label)
     }
 }
 
@@ -312,6 +349,9 @@ mod tests {
         let with = |attributes: &str| format!(r#"{{"from":[{{"loadBalancers":{{}}}}],"attributes":{attributes}}}"#);
         check(&with(r#"{"communities":["64500:100","no-export"],"largeCommunities":["64500:1:7"]}"#), &[]);
         check(r#"{"from":[]}"#, &["spec.from"]);
+        check(r#"{"from":[{"podPools":{"names":["underlay"],"selector":{}}},{"loadBalancers":{}}]}"#, &[]);
+        check(r#"{"from":[{}]}"#, &["spec.from[0]: \"neither\": must be one of loadBalancers and podPools"]);
+        check(r#"{"from":[{"podPools":{},"loadBalancers":{}}]}"#, &["spec.from[0]: \"both\""]);
         check(&with(r#"{"communities":["64500"]}"#), &["spec.attributes.communities[0]"]);
         check(&with(r#"{"communities":["1:2","70000:1"]}"#), &["communities[1]: \"70000:1\""]);
         check(&with(r#"{"largeCommunities":["1:2"]}"#), &["largeCommunities[0]"]);

@@ -19,6 +19,16 @@ impl ClaimName {
         &self.0
     }
 
+    /// What a claim of this name is for; `None` for a name of nobody's making.
+    pub fn net(name: &str) -> Option<IpNet> {
+        if let Some(address) = Self::address(name) {
+            return Some(IpNet::from(address));
+        }
+        let (address, length) = name.rsplit_once('-')?;
+        let net = IpNet::new(Self::address(address)?, length.parse().ok()?).ok()?;
+        (Self::from(net).as_str() == name).then_some(net)
+    }
+
     /// The single address that a claim of this name is for; `None` for a block, or for a name of nobody's making.
     pub fn address(name: &str) -> Option<IpAddr> {
         let address = match name.parse::<Ipv4Addr>() {
@@ -78,6 +88,13 @@ mod tests {
         for address in ["203.0.113.77", "2001:db8:100::77", "::"] {
             let address: IpAddr = address.parse().unwrap();
             assert_eq!(ClaimName::address(ClaimName::from(address).as_str()), Some(address));
+        }
+        for net in ["203.0.113.7/32", "10.64.0.0/26", "2001:db8::7/128", "2001:db8:1::/64", "::/0"] {
+            let net: IpNet = net.parse().unwrap();
+            assert_eq!(ClaimName::net(ClaimName::from(net).as_str()), Some(net));
+        }
+        for name in ["", "public", "203.0.113.7-33", "203.0.113.7-26", "10.64.0.0-026", "10.64.0.0-8-9", "2001-db8"] {
+            assert_eq!(ClaimName::net(name), None, "{name}");
         }
         for name in ["10.64.0.0-26", "2001-db8--1", "2001-0db8-0000-0000-0000-0000-0000-0000-64", "", "x"] {
             assert_eq!(ClaimName::address(name), None, "{name}");

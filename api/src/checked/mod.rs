@@ -5,6 +5,7 @@
 
 mod address_set;
 mod advertisement;
+mod blocks;
 mod claim;
 mod error;
 mod import;
@@ -19,7 +20,10 @@ mod selector;
 mod service;
 
 pub use address_set::AddressSet;
-pub use advertisement::{Advertisement, Bandwidth, LinkBandwidth, LoadBalancerSource, PeerChoice, RouteSettings};
+pub use advertisement::{
+    Advertisement, Bandwidth, LinkBandwidth, LoadBalancerSource, PeerChoice, PodPoolSource, RouteSettings,
+};
+pub use blocks::Blocks;
 pub use claim::{ClaimName, host_prefix};
 pub use error::{Findings, Invalid, ObjectRef};
 pub use import::{Excess, Import, MaxPrefixes, PrefixRule};

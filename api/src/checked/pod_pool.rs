@@ -13,8 +13,8 @@ use ipnet::IpNet;
 
 use super::pool::{NamespaceChoice, priority, ranges, reuse_delay};
 use super::range::parse_cidr;
-use super::{AddressRange, AddressSet, Findings, Invalid, Labels, ObjectRef, Selector};
-use crate::kinds::{self, AddressText, NetworkName, NodeRanges};
+use super::{AddressRange, AddressSet, Blocks, Findings, Invalid, Labels, ObjectRef, Selector};
+use crate::kinds::{self, AddressText, NetworkName, NodeRanges, PodAdvertisement};
 
 /// A `PodPool` whose fields were checked. Whether it overlaps another pool is for [`super::pools_in_force()`] to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,9 @@ pub struct PodPool {
     /// Addresses of these that the controller found to be a node's or a router's, as the status says: no node knows all others. They do
     /// not count when pools are compared, because that is to be a function of what people wrote.
     pub foreign: BTreeSet<IpAddr>,
-    /// The subnet's router.
+    /// The length of the blocks that nodes claim; `None`: they claim none.
+    pub block_length: Option<u8>,
+    /// The subnet's router; of a pool of blocks, what each node answers to on its side of its pods' links.
     pub gateway: Option<IpAddr>,
     /// Routes that pods get with an address; each leads elsewhere.
     pub routes: Vec<PoolRoute>,
@@ -56,6 +58,12 @@ pub struct PodPool {
     pub reuse_delay: Duration,
     /// Whether no address is handed out any more.
     pub disabled: bool,
+    /// What routers are told.
+    pub advertise: PodAdvertisement,
+    /// Whether the controller has looked at the object as it is: only then are all of `foreign` known.
+    pub is_judged: bool,
+    /// Whether, as far as the controller knows, pods may have addresses of it.
+    pub is_in_use: bool,
 }
 
 /// The addresses of a pool, and which nodes hand them out.
@@ -139,7 +147,9 @@ impl PodPool {
                 check_inside(&field, list, subnet, findings);
             }
         }
-        let gateway = gateway("spec.gateway", spec.gateway.as_ref(), subnet, findings);
+        let block_length = block_length(spec, subnet, findings);
+        let gateway = gateway("spec.gateway", spec.gateway.as_ref(), subnet, findings)
+            .or_else(|| block_length.and_then(|_| first_behind(subnet)));
         let routes = routes(&spec.routes, subnet, findings);
         let ranges = if !spec.node_ranges.is_empty() {
             check_disjoint(&entries, findings);
@@ -149,6 +159,13 @@ impl PodPool {
         } else {
             PodRanges::Shared(shared)
         };
+        if let (Some(length), PodRanges::Shared(ranges)) = (block_length, &ranges)
+            && findings.is_empty()
+            && blocks_of(length, ranges).count() == 0
+        {
+            let allowed = "must fit into spec.ranges at least once, from its first address to its last";
+            findings.refuse("spec.blockPrefixLength", length, allowed);
+        }
         Some(Self {
             name,
             created: raw.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
@@ -162,6 +179,7 @@ impl PodPool {
                 .flat_map(|status| &status.left_out)
                 .filter_map(|left| left.address.0.parse().ok())
                 .collect(),
+            block_length,
             gateway,
             routes,
             node_names,
@@ -173,6 +191,9 @@ impl PodPool {
             priority,
             reuse_delay,
             disabled: spec.disabled,
+            advertise: spec.advertise,
+            is_judged: is_judged(raw),
+            is_in_use: is_in_use(raw),
         })
     }
 
@@ -210,6 +231,14 @@ impl PodPool {
             usable.remove(AddressRange::from(IpNet::from(*address)));
         }
         usable.ranges().collect()
+    }
+
+    /// The blocks that nodes may claim; none where the pool is not made of blocks.
+    pub fn blocks(&self) -> Blocks {
+        match (&self.ranges, self.block_length) {
+            (PodRanges::Shared(ranges), Some(length)) => blocks_of(length, ranges),
+            _ => Blocks::default(),
+        }
     }
 
     /// What all nodes together may hand out.
@@ -295,6 +324,57 @@ impl PodPool {
         reserved.extend(self.gateway.map(|gateway| (gateway, LeftOut::Gateway)));
         reserved
     }
+}
+
+fn blocks_of(length: u8, ranges: &[AddressRange]) -> Blocks {
+    Blocks::new(length, ranges.iter().copied().collect::<AddressSet>().ranges())
+}
+
+/// The length of the pool's blocks, and whether what else the pool says goes with it.
+fn block_length(spec: &kinds::PodPoolSpec, subnet: IpNet, findings: &mut Findings) -> Option<u8> {
+    let Some(given) = spec.block_prefix_length else {
+        if spec.advertise == PodAdvertisement::Block {
+            findings.refuse("spec.advertise", "Block", "needs spec.blockPrefixLength");
+        }
+        return None;
+    };
+    if spec.advertise == PodAdvertisement::Address {
+        let allowed = "is for pools without spec.blockPrefixLength: a block is announced as a whole, or not at all";
+        findings.refuse("spec.advertise", "Address", allowed);
+    }
+    if !spec.node_ranges.is_empty() {
+        let allowed = "cannot be given beside nodeRanges: nodes claim blocks, or you give each its own";
+        findings.refuse("spec.blockPrefixLength", given, allowed);
+    }
+    let allowed = subnet.prefix_len()..=subnet.max_prefix_len();
+    let length = u8::try_from(given).ok().filter(|length| allowed.contains(length));
+    let (shortest, longest) = allowed.into_inner();
+    findings.take(
+        "spec.blockPrefixLength",
+        given,
+        length.ok_or_else(|| format!("must be from {shortest}, the length of spec.subnet, to {longest}")),
+    )
+}
+
+/// The first address of a subnet that a host may have.
+fn first_behind(subnet: IpNet) -> Option<IpAddr> {
+    let mut hosts = AddressSet::from_iter([AddressRange::from(subnet)]);
+    if subnet.prefix_len() + 1 < subnet.max_prefix_len() {
+        hosts.remove(AddressRange::from(IpNet::from(subnet.network())));
+    }
+    hosts.ranges().next().map(|range| range.first())
+}
+
+/// Whether the status is about the object as it is.
+fn is_judged(raw: &kinds::PodPool) -> bool {
+    let ready = raw.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == "Ready");
+    ready.is_some_and(|ready| ready.observed_generation == raw.metadata.generation)
+}
+
+/// Whether pods have addresses of a pool, or it was in force when the controller last looked, so that they may.
+fn is_in_use(raw: &kinds::PodPool) -> bool {
+    let is_some = |count: &Option<String>| count.as_ref().is_some_and(|count| count != "0");
+    raw.status.as_ref().is_some_and(|status| is_some(&status.total) || is_some(&status.allocated))
 }
 
 fn node_ranges(index: usize, entry: &NodeRanges, findings: &mut Findings) -> Vec<AddressRange> {

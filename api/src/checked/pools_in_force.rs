@@ -2,13 +2,16 @@
 //!
 //! Of two that overlap the older is in force. That is a function of the objects alone, so that the controller and every speaker come
 //! to the same answer, before and after a restart.
+//!
+//! An older pool may have grown onto a younger one, from which pods have addresses that stand in their nodes' journals alone. So what
+//! the two have in common is handed out by neither, for as long as the status of the younger says that it may be in use.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use rangemap::RangeInclusiveMap;
 
-use super::{AddressRange, AddressSet, ObjectRef, PodPool, Pool};
+use super::{AddressRange, AddressSet, Network, ObjectRef, PodPool, Pool};
 
 /// How many ranges a message lists.
 const LISTED: usize = 3;
@@ -20,6 +23,8 @@ pub struct InForce {
     pub pod_pools: BTreeMap<String, Result<(), Overlap>>,
     /// Pools for Services.
     pub address_pools: BTreeMap<String, Result<(), Overlap>>,
+    /// Addresses of pools in force that pods may have from a younger pool, which is not.
+    pub contested: AddressSet,
 }
 
 impl InForce {
@@ -44,41 +49,67 @@ impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ranges: Vec<String> = self.ranges.iter().take(LISTED).map(AddressRange::to_string).collect();
         let more = if self.ranges.len() > LISTED { ", …" } else { "" };
-        write!(f, "{} overlaps {}, which is older, in {}{more}", self.pool, self.with, ranges.join(", "))
+        let (pool, with, ranges) = (&self.pool, &self.with, ranges.join(", "));
+        if with.kind == NETWORK {
+            write!(f, "{pool} overlaps what the cluster itself uses, as {with} says, in {ranges}{more}")
+        } else {
+            write!(f, "{pool} overlaps {with}, which is older, in {ranges}{more}")
+        }
     }
 }
 
-/// Decides which of all pools are in force.
+/// The kind that says what the cluster itself uses.
+const NETWORK: &str = "ClusterNetwork";
+
+/// Decides which of all pools are in force. The cluster's own ranges are nobody's to hand out, however old a pool is: those of its
+/// Services no pod's at all, and those of its nodes no block's, which would lead away what is for the nodes.
 pub fn pools_in_force<'a>(
     pod_pools: impl IntoIterator<Item = &'a PodPool>,
     address_pools: impl IntoIterator<Item = &'a Pool>,
+    network: Option<&Network>,
 ) -> InForce {
+    let set = |cidrs: &[ipnet::IpNet]| cidrs.iter().copied().map(AddressRange::from).collect::<AddressSet>();
+    let of_services = network.map(|network| set(&network.service_cidrs)).unwrap_or_default();
+    let of_nodes = network.map(|network| set(&network.fabric_cidrs)).unwrap_or_default();
     let pods = pod_pools.into_iter().map(|pool| Candidate {
         created: &pool.created,
         object: ObjectRef::cluster("PodPool", &pool.name),
         usable: pool.usable(),
+        pods: Some(pool),
     });
     let services = address_pools.into_iter().map(|pool| Candidate {
         created: &pool.created,
         object: ObjectRef::cluster("AddressPool", &pool.name),
         usable: pool.usable(),
+        pods: None,
     });
     let mut by_age: Vec<Candidate<'_>> = pods.chain(services).collect();
     by_age.sort_by(|one, other| one.age().cmp(&other.age()));
     let mut in_force = InForce::default();
     let mut territory = Territory::default();
     for (index, candidate) in by_age.iter().enumerate() {
-        let overlap = territory.common(&candidate.usable).map(|(other, ranges)| Overlap {
-            pool: candidate.object.clone(),
-            with: by_age[other].object.clone(),
-            ranges,
+        let overlap = |with: ObjectRef, ranges| Overlap { pool: candidate.object.clone(), with, ranges };
+        let with_cluster = candidate.pods.and_then(|pool| {
+            let mut used = of_services.common(&candidate.usable);
+            if pool.block_length.is_some() {
+                used.extend(of_nodes.common(&candidate.usable).ranges());
+            }
+            let ranges: Vec<_> = used.ranges().collect();
+            (!ranges.is_empty()).then(|| overlap(ObjectRef::cluster(NETWORK, Network::NAME), ranges))
         });
-        if overlap.is_none() {
+        let common = territory.common(&candidate.usable);
+        if candidate.pods.is_some_and(|pool| pool.is_in_use) {
+            in_force.contested.extend(common.iter().map(|(_, range)| *range));
+        }
+        let with_older = common.first().map(|(other, _)| {
+            let ranges = common.iter().filter(|(place, _)| place == other).map(|(_, range)| *range);
+            overlap(by_age[*other].object.clone(), ranges.collect())
+        });
+        let verdict = with_cluster.or(with_older).map_or(Ok(()), Err);
+        if verdict.is_ok() {
             territory.take(&candidate.usable, index);
         }
-        let verdict = overlap.map_or(Ok(()), Err);
-        let is_for_pods = candidate.object.kind == "PodPool";
-        let verdicts = if is_for_pods { &mut in_force.pod_pools } else { &mut in_force.address_pools };
+        let verdicts = if candidate.pods.is_some() { &mut in_force.pod_pools } else { &mut in_force.address_pools };
         verdicts.insert(candidate.object.name.clone(), verdict);
     }
     in_force
@@ -89,6 +120,8 @@ struct Candidate<'a> {
     created: &'a str,
     object: ObjectRef,
     usable: AddressSet,
+    /// A pool for pods itself.
+    pods: Option<&'a PodPool>,
 }
 
 impl Candidate<'_> {
@@ -114,23 +147,20 @@ impl Territory {
         }
     }
 
-    /// The first pool that has an address of these, and all that it has of them.
-    fn common(&self, usable: &AddressSet) -> Option<(usize, Vec<AddressRange>)> {
-        let mut with = None;
+    /// What is taken of these addresses, lowest first, with the place of the pool that has it.
+    fn common(&self, usable: &AddressSet) -> Vec<(usize, AddressRange)> {
         let mut common = Vec::new();
         for range in usable.ranges() {
             let (first, last) = range.bounds();
             let family = if range.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
             let address = if range.is_ipv4() { AddressRange::ipv4 } else { AddressRange::ipv6 };
             for (taken, place) in family.overlapping(first..=last) {
-                if *with.get_or_insert(*place) == *place {
-                    let (first, last) = (first.max(*taken.start()), last.min(*taken.end()));
-                    // Two ranges that overlap have their later start before their earlier end.
-                    common.extend(AddressRange::new(address(first), address(last)));
-                }
+                let (first, last) = (first.max(*taken.start()), last.min(*taken.end()));
+                // Two ranges that overlap have their later start before their earlier end.
+                common.extend(AddressRange::new(address(first), address(last)).map(|range| (*place, range)));
             }
         }
-        with.map(|with| (with, common))
+        common
     }
 }
 
@@ -159,7 +189,7 @@ mod tests {
     /// What keeps pools from being in force, in words.
     #[track_caller]
     fn check(what: &str, pod_pools: &[PodPool], address_pools: &[Pool], expected: &[&str]) {
-        let judge = |pods: Vec<&PodPool>, services: Vec<&Pool>| pools_in_force(pods, services);
+        let judge = |pods: Vec<&PodPool>, services: Vec<&Pool>| pools_in_force(pods, services, None);
         let in_force = judge(pod_pools.iter().collect(), address_pools.iter().collect());
         let verdicts = in_force.pod_pools.values().chain(in_force.address_pools.values());
         let overlaps: Vec<String> =
@@ -212,6 +242,45 @@ mod tests {
             &[third],
             &["PodPool a overlaps PodPool z, which is older, in 10.1.0.20"],
         );
+    }
+
+    #[test]
+    fn what_pods_may_have_from_a_younger_pool_is_contested() {
+        let old = pods("old", OLD, r#"{"subnet":"10.1.0.0/24","ranges":["10.1.0.10-10.1.0.20"]}"#);
+        let young = |status: &str| {
+            let spec = r#"{"subnet":"10.1.0.0/24","ranges":["10.1.0.19-10.1.0.30"]}"#;
+            let raw =
+                format!(r#"{{"metadata":{{"name":"young","creationTimestamp":"{YOUNG}"}},"spec":{spec}{status}}}"#);
+            PodPool::check(&serde_json::from_str::<kinds::PodPool>(&raw).unwrap()).unwrap()
+        };
+        let contested = |young: &PodPool| {
+            let in_force = pools_in_force([&old, young], [], None);
+            assert!(in_force.has_pod_pool("old") && !in_force.has_pod_pool("young"));
+            in_force.contested.ranges().map(|range| range.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(contested(&young("")), "", "made by mistake: it stands in nobody's way");
+        assert_eq!(contested(&young(r#","status":{"allocated":"0"}"#)), "");
+        assert_eq!(contested(&young(r#","status":{"allocated":"1"}"#)), "10.1.0.19-10.1.0.20");
+        assert_eq!(contested(&young(r#","status":{"total":"12","allocated":"0"}"#)), "10.1.0.19-10.1.0.20");
+    }
+
+    #[test]
+    fn what_the_cluster_itself_uses_is_no_pods() {
+        let raw =
+            r#"{"metadata":{"name":"default"},"spec":{"serviceCIDRs":["10.96.0.0/16"],"fabricCIDRs":["10.2.0.0/16"]}}"#;
+        let network = Network::check(&serde_json::from_str::<kinds::ClusterNetwork>(raw).unwrap()).unwrap();
+        let overlap = |spec: &str| {
+            let pool = pods("p", OLD, spec);
+            let verdict = pools_in_force([&pool], [], Some(&network)).pod_pools.remove("p");
+            verdict.and_then(Result::err).map(|overlap| overlap.to_string()).unwrap_or_default()
+        };
+        assert_eq!(
+            overlap(r#"{"subnet":"10.96.0.0/12","ranges":["10.96.255.0-10.97.0.9"]}"#),
+            "PodPool p overlaps what the cluster itself uses, as ClusterNetwork default says, in 10.96.255.0-10.96.255.255"
+        );
+        assert_eq!(overlap(r#"{"subnet":"10.2.0.0/20"}"#), "", "pods may be on the nodes' own subnet");
+        let blocks = overlap(r#"{"subnet":"10.2.0.0/20","blockPrefixLength":26}"#);
+        assert!(blocks.contains("overlaps what the cluster itself uses"), "{blocks}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{CidrText, ObjectName};
     printcolumn = r#"{"name":"Owner","type":"string","jsonPath":".spec.owners[0].kind"}"#,
     printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".spec.owners[0].namespace"}"#,
     printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.owners[*].name"}"#,
+    printcolumn = r#"{"name":"Node","type":"string","priority":1,"jsonPath":".spec.nodeName"}"#,
     printcolumn = r#"{"name":"Released","type":"date","jsonPath":".spec.released"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -40,6 +41,9 @@ pub struct AddressClaimSpec {
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub owners: Vec<ClaimOwner>,
+    /// The node that uses it, where one does: of a block, and of a pod's address. Is the node gone, the claim goes too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<ObjectName>,
     /// When the last owner gave it up, RFC 3339: it rests until the pool's `reuseDelaySeconds` have passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40), extend("format" = "date-time"))]

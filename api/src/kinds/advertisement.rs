@@ -50,11 +50,28 @@ pub struct AdvertisementSpec {
 }
 
 /// One kind of thing that is announced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.loadBalancers) != has(self.podPools)").message("each entry of from is one of loadBalancers and podPools"))]
 pub struct AdvertisementSource {
     /// Addresses of Services of type LoadBalancer.
-    pub load_balancers: LoadBalancers,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancers: Option<LoadBalancers>,
+    /// Blocks or addresses of pools for pods, as `advertise` of each pool says. They are told as they are, whatever `aggregate` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_pools: Option<AdvertisedPodPools>,
+}
+
+/// Pools for pods; nothing given takes all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AdvertisedPodPools {
+    /// These pools, or those that `selector` takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub names: Vec<ObjectName>,
+    /// Pools with these labels, or those in `names`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
 }
 
 /// Addresses of Services of type LoadBalancer; all that is given must hold, and nothing given takes all.

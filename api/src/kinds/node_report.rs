@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ObjectName;
+use super::{CidrText, ObjectName};
 
 /// The node that is reported on; what is reported stands in the status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -68,6 +68,33 @@ pub struct PodsReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub pools: Vec<PodPoolReport>,
+    /// The node's blocks, and prefixes of pods that it has told routers of or is about to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cidr"]))]
+    pub blocks: Vec<BlockReport>,
+    /// Blocks of nodes that are gone, and that this node still has a route to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub heard: Vec<CidrText>,
+}
+
+/// A block of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockReport {
+    /// The block.
+    pub cidr: CidrText,
+    /// The PodPool's name.
+    #[schemars(length(max = 253))]
+    pub pool: String,
+    /// Addresses of it that pods have.
+    pub allocated: i64,
+    /// Whether routers were told of it, or may have been.
+    pub announced: bool,
+    /// What keeps it from being announced, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub problem: Option<String>,
 }
 
 /// What a node handed out of one pool.
@@ -80,6 +107,10 @@ pub struct PodPoolReport {
     /// Addresses in use that have no AddressClaim, because no other node may hand them out. An address that has one is counted by its
     /// claim, so that the sum of both counts each once.
     pub allocated: i64,
+    /// Why the last pod that wanted an address of the pool got none, where that is because it has no more for this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub exhausted: Option<String>,
 }
 
 /// One session of a node.

@@ -25,6 +25,7 @@ use super::{AddressText, CidrText, Condition, LabelSelector, NetworkName, Object
     printcolumn = r#"{"name":"Default","type":"boolean","jsonPath":".spec.default"}"#,
     printcolumn = r#"{"name":"Nodes","type":"string","priority":1,"jsonPath":".spec.nodeNames"}"#,
     printcolumn = r#"{"name":"Networks","type":"string","priority":1,"jsonPath":".spec.networks"}"#,
+    printcolumn = r#"{"name":"Advertise","type":"string","priority":1,"jsonPath":".spec.advertise"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#
 )]
@@ -35,7 +36,12 @@ use super::{AddressText, CidrText, Condition, LabelSelector, NetworkName, Object
     validation = Rule::new("!has(self.ranges) || !isCIDR(self.subnet) || self.ranges.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim())))").message("ranges must be inside subnet"),
     validation = Rule::new("!has(self.exclude) || !isCIDR(self.subnet) || self.exclude.all(r, isCIDR(r) ? cidr(self.subnet).containsCIDR(r) : r.split('-').all(end, !isIP(end.trim()) || cidr(self.subnet).containsIP(end.trim())))").message("exclude must be inside subnet"),
     validation = Rule::new("!has(self.routes) || !isCIDR(self.subnet) || self.routes.all(route, !isCIDR(route.destination) || cidr(route.destination).ip().family() == cidr(self.subnet).ip().family())").message("routes must be of subnet's family"),
-    validation = Rule::new("!has(self.routes) || !isCIDR(self.subnet) || self.routes.all(route, !has(route.gateway) || !isIP(route.gateway) || cidr(self.subnet).containsIP(route.gateway))").message("the gateways of routes must be inside subnet")
+    validation = Rule::new("!has(self.routes) || !isCIDR(self.subnet) || self.routes.all(route, !has(route.gateway) || !isIP(route.gateway) || cidr(self.subnet).containsIP(route.gateway))").message("the gateways of routes must be inside subnet"),
+    validation = Rule::new("has(self.blockPrefixLength) == has(oldSelf.blockPrefixLength) && (!has(self.blockPrefixLength) || self.blockPrefixLength == oldSelf.blockPrefixLength)").message("blockPrefixLength stays as it is, because blocks of another length would lie across those that nodes have: make another pool"),
+    validation = Rule::new("!has(self.blockPrefixLength) || !isCIDR(self.subnet) || (self.blockPrefixLength >= cidr(self.subnet).prefixLength() && (cidr(self.subnet).ip().family() == 6 || self.blockPrefixLength <= 32))").message("blockPrefixLength must be from the length of subnet to that of a single address"),
+    validation = Rule::new("!has(self.blockPrefixLength) || !has(self.nodeRanges) || size(self.nodeRanges) == 0").message("blockPrefixLength and nodeRanges exclude each other: nodes claim blocks, or you give each its own"),
+    validation = Rule::new("!has(self.advertise) || self.advertise != 'Block' || has(self.blockPrefixLength)").message("advertise: Block needs blockPrefixLength"),
+    validation = Rule::new("!has(self.advertise) || self.advertise != 'Address' || !has(self.blockPrefixLength)").message("advertise: Address is for pools without blockPrefixLength: a block is announced as a whole, or not at all")
 )]
 pub struct PodPoolSpec {
     /// The network that the pool's addresses are in; its length is the one that pods' interfaces get.
@@ -49,7 +55,13 @@ pub struct PodPoolSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub exclude: Vec<RangeText>,
-    /// The subnet's router: the next hop of the pods' routes, and never handed out.
+    /// Nodes claim blocks of this length (`26`) and hand their addresses out by themselves. Only blocks that `ranges` name as a whole are
+    /// claimed. Not given: no blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub block_prefix_length: Option<i32>,
+    /// The subnet's router: the next hop of the pods' routes, and never handed out. With `blockPrefixLength` it is what every node
+    /// answers to on its side of the pods' links; by default the subnet's first address behind its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<AddressText>,
     /// Routes that pods get with an address.
@@ -95,7 +107,7 @@ pub struct PodPoolSpec {
     /// True: no address is handed out any more; pods keep those that they have.
     #[serde(default)]
     pub disabled: bool,
-    /// What routers are told of the pool's addresses.
+    /// What routers are told of the pool's addresses, by the Advertisements that select the pool.
     #[serde(default)]
     pub advertise: PodAdvertisement,
 }
@@ -129,6 +141,10 @@ pub enum PodAdvertisement {
     /// Nothing: they are on the subnet themselves.
     #[default]
     None,
+    /// A route for each block, by the node that has it.
+    Block,
+    /// A route for each address that a pod has, by the pod's node.
+    Address,
 }
 
 /// What the controller says of a [`PodPool`].

@@ -19,6 +19,8 @@ pub struct Claim {
     pub pool: String,
     /// Whose it is; none while it rests.
     pub owners: BTreeMap<Uid, Owner>,
+    /// The node that uses it, where one does.
+    pub node: Option<String>,
     /// When the last owner gave it up, while it rests.
     pub released: Option<Timestamp>,
     /// How often a controller made sure of it before it told the address. Counting is what makes that a change, and so ends

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::claim::StoredClaim;
 use super::ledger::{Observation, is_service};
+use super::lost_nodes::is_block;
 use super::message::Now;
 use super::pools::Family;
 use super::services::{Service, WaitFor};
@@ -16,11 +17,9 @@ use super::{ORPHAN_GRACE, Plan, REFUSED_RETRY, choice, settle};
 impl Plan {
     pub(super) fn claim_applied(&mut self, now: Now, stored: StoredClaim) {
         let net = stored.claim.net;
-        if net.prefix_len() != net.max_prefix_len() {
-            if self.blocks.insert(net, stored.version.uid).is_none() {
-                self.pools_changed(now);
-            }
-            return;
+        self.note_holding(now, net, stored.claim.node.as_deref());
+        if is_block(net) {
+            return self.block_applied(now, stored);
         }
         let address = net.addr();
         let known = self.state.ledger.get(address).is_some();
@@ -29,10 +28,8 @@ impl Plan {
     }
 
     pub(super) fn claim_deleted(&mut self, now: Now, net: IpNet, uid: &str) {
-        if self.blocks.get(&net).is_some_and(|known| known == uid) {
-            self.blocks.remove(&net);
-            self.pools_changed(now);
-            return;
+        if is_block(net) {
+            return self.block_deleted(now, net, uid);
         }
         self.state.ledger.observe_deleted(net.addr(), uid);
         self.after_claim(now, net.addr(), true, Observation::default());
@@ -124,8 +121,7 @@ impl Plan {
     pub(super) fn give_back(&mut self, now: Now, address: IpAddr, uid: &str) {
         let Some(held) = self.state.ledger.get(address) else { return };
         let share_key = held.owners.get(uid).and_then(|owner| owner.share_key.clone());
-        let pool = self.state.pools.of(address).or_else(|| self.state.pools.get(&held.pool));
-        let rests = pool.is_some_and(|pool| !pool.pool.reuse_delay.is_zero());
+        let rests = !self.reuse_delay(address, &held.pool).is_zero();
         self.state.ledger.remove_owner(address, uid, rests.then(|| settle::whole_second(now.wall)));
         self.touch_reports(address);
         self.awaited.push_back(share_key.map(WaitFor::Share).into_iter().chain([WaitFor::Address(address)]).collect());
@@ -138,6 +134,7 @@ impl Plan {
     /// Forgets an address that nobody has any more, and lets those know that wait for it.
     pub(super) fn collect(&mut self, address: IpAddr) {
         if self.state.ledger.collect(address) {
+            self.holdings.remove(IpNet::from(address));
             self.vacate(address);
         }
     }

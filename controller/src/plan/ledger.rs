@@ -37,6 +37,8 @@ pub(super) struct Held {
     pub(super) pool: String,
     /// Who is to have it.
     pub(super) owners: BTreeMap<Uid, Owner>,
+    /// The node that uses it, where one does.
+    pub(super) node: Option<String>,
     /// Since when it rests.
     pub(super) released: Option<Timestamp>,
     stored: Option<StoredClaim>,
@@ -63,9 +65,9 @@ impl Held {
         if self.owners.is_empty() && self.released.is_none() {
             return None;
         }
-        let (pool, owners) = (self.pool.clone(), self.owners.clone());
+        let (pool, owners, node) = (self.pool.clone(), self.owners.clone(), self.node.clone());
         let assured = self.stored.as_ref().map_or(0, |stored| stored.claim.assured.saturating_add(self.verify.into()));
-        Some(Claim { net: IpNet::from(address), pool, owners, released: self.released, assured })
+        Some(Claim { net: IpNet::from(address), pool, owners, node, released: self.released, assured })
     }
 
     fn is_over(&self) -> bool {
@@ -297,6 +299,7 @@ impl Ledger {
         self.held.entry(address).or_insert_with(|| Held {
             pool: pool.to_owned(),
             owners: BTreeMap::new(),
+            node: None,
             released: None,
             stored: None,
             under_way: None,
@@ -337,6 +340,7 @@ impl Ledger {
         if !held.owners.is_empty() {
             held.released = None;
         }
+        held.node.clone_from(&seen.claim.node);
         held.stored = Some(seen);
         let keys: Vec<String> = held.owners.values().filter_map(|owner| owner.share_key.clone()).collect();
         for key in keys {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use roadstead_api::checked::{Invalid, LoadBalancer, ObjectRef, PodPool, Pool, ServiceKey};
+use roadstead_api::checked::{Invalid, LoadBalancer, Network, ObjectRef, PodPool, Pool, ServiceKey};
 use roadstead_api::store::Notice;
 
 use super::allocator::Number;
@@ -51,8 +51,14 @@ pub enum Event {
     },
     /// A pool for pods is gone.
     PodPoolDeleted(String),
-    /// So many addresses a node handed out to pods without a claim, by pool; none, when its report is gone.
-    PodsReported(String, BTreeMap<String, u64>),
+    /// What a node's report says of pods' addresses; nothing, when the report is gone.
+    PodsReported(String, NodePods),
+    /// A node is there.
+    NodeApplied(String),
+    /// A node is gone.
+    NodeDeleted(String),
+    /// What the cluster itself uses; `None`, when nobody says.
+    NetworkApplied(Option<Network>),
     /// A claim is there, or changed.
     ClaimApplied(StoredClaim),
     /// A claim is gone.
@@ -69,6 +75,19 @@ pub enum Event {
     Reserved(ObjectRef, BTreeSet<IpAddr>),
     /// Everything that exists was told.
     Synced,
+}
+
+/// What a node says of pods' addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodePods {
+    /// How many it handed out without a claim, by pool.
+    pub allocated: BTreeMap<String, u64>,
+    /// Why a pod got none, by pool, where the pool has no more for this node.
+    pub exhausted: BTreeMap<String, String>,
+    /// What routers were told, or may have been.
+    pub announced: BTreeSet<IpNet>,
+    /// Blocks of nodes that are gone, and that it still has a route to.
+    pub heard: BTreeSet<IpNet>,
 }
 
 /// A Service as the store has it.

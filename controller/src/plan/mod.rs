@@ -29,6 +29,7 @@ mod claim;
 mod claims;
 mod known;
 mod ledger;
+mod lost_nodes;
 mod message;
 mod pod_pools;
 mod pools;
@@ -43,18 +44,20 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use roadstead_api::checked::{AddressRange, InForce, ObjectRef, ServiceKey, pools_in_force};
+use roadstead_api::checked::{AddressRange, AddressSet, InForce, Network, ObjectRef, ServiceKey, pools_in_force};
 
 use choice::State;
 use ledger::Moment;
+use lost_nodes::Holdings;
 use report::Reports;
 use services::{Age, Service, StatusWrite, WaitFor};
 use timers::{Timer, Timers};
 
 pub use allocator::{Allocator, Avoid, Number};
 pub use claim::{Claim, Owner, StoredClaim, Uid, Version};
+pub use lost_nodes::NodeLoss;
 pub use message::{
-    Count, Event, Now, PodPoolReport, PoolReport, ServiceState, StatusOutcome, Wish, Write, WriteResult,
+    Count, Event, NodePods, Now, PodPoolReport, PoolReport, ServiceState, StatusOutcome, Wish, Write, WriteResult,
 };
 pub use services::{CLASS, Classes};
 
@@ -80,7 +83,12 @@ pub struct Plan {
     /// Owners in claims that are no known Service, and what they own.
     orphans: BTreeMap<Uid, BTreeSet<IpAddr>>,
     /// Claimed blocks, from which no single address is handed out.
-    blocks: BTreeMap<IpNet, Uid>,
+    blocks: BTreeMap<IpNet, StoredClaim>,
+    node_loss: NodeLoss,
+    holdings: Holdings,
+    /// What is to be written about blocks, and is not under way.
+    block_writes: BTreeMap<IpNet, Write>,
+    network: Option<Network>,
     /// What is in `state.reserved`, by whose it is.
     reservations: BTreeMap<ObjectRef, BTreeSet<IpAddr>>,
     timers: Timers,
@@ -100,6 +108,11 @@ impl Plan {
     /// An empty plan.
     pub fn new(classes: Classes) -> Self {
         Self { classes, ..Self::default() }
+    }
+
+    /// The plan, with what becomes of the claims of a node that is gone.
+    pub fn with_node_loss(self, node_loss: NodeLoss) -> Self {
+        Self { node_loss, ..self }
     }
 
     /// Takes note of something that the store told.
@@ -135,9 +148,18 @@ impl Plan {
                     self.pools_changed(now);
                 }
             }
-            Event::PodsReported(node, allocated) => {
-                for pool in self.state.pod_pools.report(&node, allocated) {
+            Event::PodsReported(node, pods) => {
+                self.holdings.hear(now.instant, &node, &pods);
+                for pool in self.state.pod_pools.report(&node, pods) {
                     self.pod_reports.touch(&pool);
+                }
+            }
+            Event::NodeApplied(name) => self.holdings.node_applied(&name),
+            Event::NodeDeleted(name) => self.node_deleted(now, &name),
+            Event::NetworkApplied(network) => {
+                if self.network != network {
+                    self.network = network;
+                    self.pools_changed(now);
                 }
             }
             Event::ClaimApplied(stored) => self.claim_applied(now, stored),
@@ -166,6 +188,15 @@ impl Plan {
     /// Takes note of how a write ended.
     pub fn handle_result(&mut self, now: Now, result: WriteResult) {
         match result {
+            WriteResult::Claim(net, found) if lost_nodes::is_block(net) => match found {
+                Some(stored) => self.block_applied(now, stored),
+                None => {
+                    let known = self.blocks.get(&net).map(|stored| stored.version.uid.clone());
+                    self.block_deleted(now, net, &known.unwrap_or_default());
+                }
+            },
+            // Tried again as long as the node is gone.
+            WriteResult::ClaimRefused(net, _) if lost_nodes::is_block(net) => {}
             WriteResult::Claim(net, found) => {
                 let address = net.addr();
                 let observation = self.state.ledger.finish(address, found);
@@ -185,7 +216,9 @@ impl Plan {
     /// The next write that an address waits for.
     pub fn poll_write(&mut self) -> Option<Write> {
         // The last step of one Service goes before the first of another.
-        self.poll_status_write().or_else(|| self.state.ledger.poll_write(self.moment))
+        self.poll_status_write()
+            .or_else(|| self.state.ledger.poll_write(self.moment))
+            .or_else(|| self.block_writes.pop_first().map(|(_, write)| write))
     }
 
     /// The next write that only people wait for.
@@ -227,6 +260,7 @@ impl Plan {
                         self.give_back(now, address, &uid);
                     }
                 }
+                Timer::LostNode(node) => self.reclaim(now, &node),
                 Timer::Former(key) => self.unsettled.extend(self.state.services.get(&key).map(Service::age)),
                 Timer::Claim(address) => self.state.ledger.touch(address),
                 Timer::Status(key) => {
@@ -264,6 +298,7 @@ impl Plan {
         }
         self.synced = true;
         self.pools_changed(now);
+        self.look_for_lost_nodes(now);
         for uid in self.orphans.keys() {
             self.timers.set(Timer::Orphan(uid.clone()), now.instant + ORPHAN_GRACE);
         }
@@ -326,9 +361,11 @@ impl Plan {
             return;
         }
         let taken: Vec<IpAddr> = self.state.ledger.addresses().chain(self.state.reserved.keys().copied()).collect();
-        let blocks: Vec<AddressRange> = self.blocks.keys().map(|net| AddressRange::from(*net)).collect();
-        let InForce { pod_pools, address_pools } = pools_in_force(self.state.pod_pools.good(), self.state.pools.good());
-        self.state.pod_pools.judge(pod_pools);
+        let InForce { pod_pools, address_pools, contested } =
+            pools_in_force(self.state.pod_pools.good(), self.state.pools.good(), self.network.as_ref());
+        let blocks = self.blocks.keys().map(|net| AddressRange::from(*net)).chain(contested.ranges());
+        let blocks = blocks.collect::<AddressSet>();
+        self.state.pod_pools.judge(pod_pools, contested);
         self.state.pools.recompute(address_pools, &taken, &blocks);
         let held: Vec<(IpAddr, String, bool)> = self
             .state

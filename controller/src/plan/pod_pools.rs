@@ -14,7 +14,7 @@ use roadstead_api::kinds::ConditionStatus::{False, True};
 use super::choice::State;
 use super::known::Known;
 use super::ledger::is_service;
-use super::message::{Now, PodPoolReport};
+use super::message::{NodePods, Now, PodPoolReport};
 use super::settle::whole_second;
 use crate::verdict::{Ready, Verdict, findings, shorten};
 
@@ -31,8 +31,10 @@ const MESSAGE_LIMIT: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct PodPools {
     known: BTreeMap<String, Known<PodPool>>,
-    /// What each node handed out without a claim, by pool.
-    reported: BTreeMap<String, BTreeMap<String, u64>>,
+    /// What each node says.
+    reported: BTreeMap<String, NodePods>,
+    /// What no pool in force hands out, because pods may have it from one that is not.
+    contested: AddressSet,
 }
 
 impl PodPools {
@@ -44,7 +46,12 @@ impl PodPools {
         generation: Option<i64>,
     ) -> bool {
         let same = |old: &PodPool, new: &PodPool| {
-            PodPool { generation: new.generation, foreign: new.foreign.clone(), ..old.clone() } == *new
+            PodPool {
+                generation: new.generation,
+                foreign: new.foreign.clone(),
+                is_judged: new.is_judged,
+                ..old.clone()
+            } == *new
         };
         self.known.entry(name.to_owned()).or_default().apply(checked, generation, same)
     }
@@ -54,13 +61,17 @@ impl PodPools {
         self.known.remove(name).is_some()
     }
 
-    /// Notes what a node handed out; the answer is the pools of which that is another number than before.
-    pub(super) fn report(&mut self, node: &str, allocated: BTreeMap<String, u64>) -> BTreeSet<String> {
+    /// Notes what a node says; the answer is the pools of which that is something else than before.
+    pub(super) fn report(&mut self, node: &str, pods: NodePods) -> BTreeSet<String> {
         let before = self.reported.remove(node).unwrap_or_default();
-        let differs = |name: &&String| before.get(*name) != allocated.get(*name);
-        let changed = before.keys().chain(allocated.keys()).filter(differs).cloned().collect();
-        if !allocated.is_empty() {
-            self.reported.insert(node.to_owned(), allocated);
+        let names = |pods: &NodePods| pods.allocated.keys().chain(pods.exhausted.keys()).cloned().collect::<Vec<_>>();
+        let differs = |name: &String| {
+            before.allocated.get(name) != pods.allocated.get(name)
+                || before.exhausted.get(name) != pods.exhausted.get(name)
+        };
+        let changed = names(&before).into_iter().chain(names(&pods)).filter(differs).collect();
+        if pods != NodePods::default() {
+            self.reported.insert(node.to_owned(), pods);
         }
         changed
     }
@@ -70,8 +81,9 @@ impl PodPools {
         self.known.values().filter_map(|known| known.good.as_ref())
     }
 
-    /// Notes which are not in force.
-    pub(super) fn judge(&mut self, mut verdicts: BTreeMap<String, Result<(), Overlap>>) {
+    /// Notes which are not in force, and what pods may have from these.
+    pub(super) fn judge(&mut self, mut verdicts: BTreeMap<String, Result<(), Overlap>>, contested: AddressSet) {
+        self.contested = contested;
         for (name, known) in &mut self.known {
             known.overlap = verdicts.remove(name).and_then(Result::err);
         }
@@ -101,7 +113,14 @@ pub(super) fn find(state: &State, name: &str, stored: Option<&PodPoolReport>, no
     let fault = known.fault();
     let usable = known.good.as_ref().map(PodPool::usable).unwrap_or_default();
     let (claimed, stranded) = claims(state, name, &usable);
-    let allocated = claimed + state.pod_pools.reported.values().filter_map(|pools| pools.get(name)).sum::<u64>();
+    let reported = &state.pod_pools.reported;
+    let allocated = claimed + reported.values().filter_map(|pods| pods.allocated.get(name)).sum::<u64>();
+    let exhausted: Vec<String> = reported
+        .iter()
+        .filter_map(|(node, pods)| Some(format!("on node {node}, {}", pods.exhausted.get(name)?)))
+        .collect();
+    let contested: Vec<String> =
+        state.pod_pools.contested.common(&usable).ranges().map(|range| range.to_string()).collect();
     let mut left_out: Vec<(IpAddr, String)> = known.good.iter().flat_map(named).collect();
     // Whoever these belong to, they are in somebody's use.
     let reserved = state.reserved.iter().filter(|(address, _)| usable.contains(**address));
@@ -109,7 +128,14 @@ pub(super) fn find(state: &State, name: &str, stored: Option<&PodPoolReport>, no
         reserved.filter_map(|(address, owners)| Some((*address, owners.first()?.to_string()))).collect();
     let total = usable.count().saturating_sub(reserved.len() as u128);
     left_out.extend(reserved);
-    let found = Found { total, allocated, left_out: &left_out, stranded: &stranded };
+    let found = Found {
+        total,
+        allocated,
+        left_out: &left_out,
+        stranded: &stranded,
+        exhausted: &exhausted,
+        contested: &contested,
+    };
     let (status, reason, message) = if !fault.invalid.is_empty() {
         let is_in_force = known.good.is_some() && fault.overlap.is_none();
         let force = if is_in_force { "the last good version stays in force" } else { "not in force" };
@@ -168,6 +194,8 @@ struct Found<'a> {
     allocated: u64,
     left_out: &'a [(IpAddr, String)],
     stranded: &'a [String],
+    exhausted: &'a [String],
+    contested: &'a [String],
 }
 
 impl Found<'_> {
@@ -180,6 +208,14 @@ impl Found<'_> {
                 }
             };
             ("Stranded", format!("in force; {what}: {}", list(self.stranded)))
+        } else if let Some(first) = self.exhausted.first() {
+            let more = match self.exhausted.len() {
+                1 => String::new(),
+                nodes => format!(" (and so it is on {} more nodes)", nodes - 1),
+            };
+            ("Exhausted", format!("in force; {first}{more}"))
+        } else if !self.contested.is_empty() {
+            ("Contested", "in force".to_owned())
         } else if u128::from(self.allocated) >= self.total {
             ("Exhausted", format!("in force; all {} addresses are in use", self.total))
         } else if self.left_out.is_empty() {
@@ -188,7 +224,13 @@ impl Found<'_> {
             ("LeftOut", "in force".to_owned())
         };
         let left_out = self.left_out().map(|left_out| format!("; {left_out}")).unwrap_or_default();
-        (True, reason, message + &left_out)
+        let contested = match self.contested {
+            [] => String::new(),
+            ranges => {
+                format!("; not handed out, because pods may have it from a younger pool: {}", list(ranges))
+            }
+        };
+        (True, reason, message + &contested + &left_out)
     }
 
     fn left_out(&self) -> Option<String> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use roadstead_api::checked::{AddressRange, Invalid, Overlap, Pool};
+use roadstead_api::checked::{AddressRange, AddressSet, Invalid, Overlap, Pool};
 
 use super::allocator::{Allocator, Avoid, Number};
 use super::known::{Fault, Known};
@@ -122,14 +122,14 @@ impl Pools {
         &mut self,
         mut verdicts: BTreeMap<String, Result<(), Overlap>>,
         taken: &[IpAddr],
-        blocks: &[AddressRange],
+        blocks: &AddressSet,
     ) {
         self.in_force.clear();
         for (name, known) in &mut self.known {
             known.overlap = verdicts.remove(name).and_then(Result::err);
             if let (Some(good), None) = (&known.good, &known.overlap) {
                 let mut pool = good.clone();
-                pool.exclude.extend_from_slice(blocks);
+                pool.exclude.extend(blocks.common(&pool.usable()).ranges());
                 self.in_force.insert(name.clone(), InForce::new(pool));
             }
         }

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Orphan(Uid),
     /// Whether a former address of the Service can be given back.
     Former(ServiceKey),
+    /// Whether the claims of a node that is gone can go.
+    LostNode(String),
     /// Whether the store takes the claim by now.
     Claim(IpAddr),
     /// Whether the store takes the status by now.

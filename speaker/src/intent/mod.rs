@@ -12,6 +12,8 @@
 //! advertisement counts. Changes of the node, a pool or an advertisement's selectors go over all Services once; they are rare.
 //! [`Intent::changes`] gives what changed since it was last asked, as announcements and withdrawals by peer.
 //!
+//! Prefixes of pods are a second kind of source beside Services: blocks and addresses that this node has, told as they are.
+//!
 //! An address is announced only under a claim of that very Service (by UID): what somebody else wrote into a status is theirs.
 //! Several advertisements of one prefix to one peer are one route: communities are united, the highest local preference, the lowest
 //! MED, the fewest prepends and the most bandwidth count.
@@ -54,9 +56,13 @@ pub struct Intent {
     claims: BTreeMap<IpAddr, ClaimView>,
     advertisements: BTreeMap<String, Announcing>,
     services: BTreeMap<ServiceKey, ServiceState>,
+    /// Prefixes of pods, each with its pool.
+    pods: BTreeMap<IpNet, PodPrefix>,
+    pod_pools: BTreeMap<String, Labels>,
     /// The owner of each claimed address, so that a claim that changes finds the Services that it concerns.
     by_uid: BTreeMap<String, ServiceKey>,
     dirty_services: BTreeSet<ServiceKey>,
+    dirty_pods: BTreeSet<IpNet>,
     dirty_prefixes: BTreeMap<PeerKey, BTreeSet<IpNet>>,
 }
 
@@ -112,6 +118,14 @@ struct Contribution {
     advertisement: String,
     prefix: IpNet,
     endpoints: u32,
+}
+
+/// A prefix of pods.
+#[derive(Default)]
+struct PodPrefix {
+    /// `None`: it is not to be told any more.
+    pool: Option<String>,
+    contributes: Vec<Contribution>,
 }
 
 #[derive(Default)]
@@ -184,8 +198,9 @@ impl Intent {
         self.touch_advertisement(name);
         let Some(advertisement) = advertisement else {
             self.advertisements.remove(name);
-            for state in self.services.values_mut() {
-                state.contributes.retain(|contribution| contribution.advertisement != name);
+            let services = self.services.values_mut().map(|state| &mut state.contributes);
+            for contributes in services.chain(self.pods.values_mut().map(|state| &mut state.contributes)) {
+                contributes.retain(|contribution| contribution.advertisement != name);
             }
             return;
         };
@@ -236,8 +251,37 @@ impl Intent {
         }
     }
 
+    /// The labels of a pool for pods; `None`: it is gone.
+    pub fn set_pod_pool(&mut self, name: &str, labels: Option<Labels>) {
+        let changed = match labels {
+            Some(labels) => self.pod_pools.insert(name.to_owned(), labels.clone()) != Some(labels),
+            None => self.pod_pools.remove(name).is_some(),
+        };
+        if changed {
+            self.dirty_pods.extend(self.pods.keys());
+        }
+    }
+
+    /// All prefixes of pods that are to be told, each with its pool.
+    pub fn set_pods(&mut self, mut wanted: BTreeMap<IpNet, String>) {
+        for (net, prefix) in &mut self.pods {
+            let pool = wanted.remove(net);
+            if prefix.pool != pool {
+                prefix.pool = pool;
+                self.dirty_pods.insert(*net);
+            }
+        }
+        for (net, pool) in wanted {
+            self.pods.insert(net, PodPrefix { pool: Some(pool), contributes: Vec::new() });
+            self.dirty_pods.insert(net);
+        }
+    }
+
     /// What changed for each peer since this was last asked.
     pub fn changes(&mut self) -> Vec<(PeerKey, Vec<RouteChange>)> {
+        for net in std::mem::take(&mut self.dirty_pods) {
+            self.reconsider_pods(net);
+        }
         for key in std::mem::take(&mut self.dirty_services) {
             self.reconsider(&key);
         }
@@ -288,6 +332,27 @@ impl Intent {
         }
     }
 
+    /// Brings what a prefix of pods contributes up to date. What keeps a node from announcing Services does not keep it from having
+    /// pods.
+    fn reconsider_pods(&mut self, net: IpNet) {
+        let Some(prefix) = self.pods.get(&net) else { return };
+        let mut wanted = Vec::new();
+        if let (Some(pool), Some(node)) = (&prefix.pool, &self.node) {
+            let labels = self.pod_pools.get(pool);
+            for (name, Announcing { advertisement, .. }) in &self.advertisements {
+                if advertisement.selects_node(&node.labels) && advertisement.selects_pod_pool(pool, labels) {
+                    wanted.push(Contribution { advertisement: name.clone(), prefix: net, endpoints: 0 });
+                }
+            }
+        }
+        let Some(prefix) = self.pods.get_mut(&net) else { return };
+        let dropped = std::mem::replace(&mut prefix.contributes, wanted.clone());
+        if prefix.pool.is_none() {
+            self.pods.remove(&net);
+        }
+        self.count(dropped, wanted);
+    }
+
     fn wanted(&self, state: &ServiceState) -> Vec<Contribution> {
         let (Some(view), Some(node)) = (&state.view, &self.node) else { return Vec::new() };
         if !node.may_announce {
@@ -328,6 +393,11 @@ impl Intent {
             return;
         }
         let dropped = std::mem::replace(&mut state.contributes, wanted.clone());
+        self.count(dropped, wanted);
+    }
+
+    /// Counts contributions that came and went.
+    fn count(&mut self, dropped: Vec<Contribution>, wanted: Vec<Contribution>) {
         let mut before: BTreeMap<(String, IpNet), Wanted> = BTreeMap::new();
         let signed = wanted.into_iter().map(|added| (added, true)).chain(dropped.into_iter().map(|gone| (gone, false)));
         for (Contribution { advertisement, prefix, endpoints }, added) in signed {
@@ -352,6 +422,7 @@ impl Intent {
 
     fn reconsider_all(&mut self) {
         self.dirty_services.extend(self.services.keys().cloned());
+        self.dirty_pods.extend(self.pods.keys());
     }
 
     /// Marks a prefix of an advertisement for every peer that it selects.

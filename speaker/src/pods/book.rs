@@ -5,38 +5,46 @@
 //! [`Book::give_up`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use roadstead_api::checked::{AddressRange, Labels, PodPool};
+use roadstead_api::checked::{AddressRange, AddressSet, Labels, PodPool};
 use roadstead_cni::socket::{AddRequest, AssignedAddress, Assignment, Attachment, NetworkIdentity, Refusal, Route};
 
+use super::blocks::OwnBlock;
 use super::choice::{self, Candidate, Line, Unfit};
-use super::free::Taken;
 use super::record::{ClaimVersion, Held, Owner, Record};
+use super::room::{Room, Surroundings, single};
 use super::wish::{FIRST_INTERFACE, Wish, default_route_interface};
 
 /// See the module's essay.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    node: String,
-    node_labels: Labels,
-    pools: BTreeMap<String, PodPool>,
+    pub(super) node: String,
+    pub(super) node_labels: Labels,
+    pub(super) pools: BTreeMap<String, Room>,
     /// Pools that another goes before; in words.
-    overlaps: BTreeMap<String, String>,
+    pub(super) overlaps: BTreeMap<String, String>,
+    /// What pods may have from pools that are not in force.
+    pub(super) contested: AddressSet,
+    pub(super) own_blocks: BTreeMap<IpNet, OwnBlock>,
+    pub(super) foreign_blocks: BTreeSet<IpNet>,
+    /// The same as addresses.
+    pub(super) others_blocks: AddressSet,
+    /// Single addresses that others have claimed.
+    pub(super) others_addresses: BTreeSet<IpAddr>,
+    /// Why the last that wanted an address of a pool got none, where the pool had no more.
+    exhausted: BTreeMap<String, String>,
     records: BTreeMap<Owner, Record>,
     attachments: HashMap<Attachment, Owner>,
     /// Owners that are being served.
-    reserved: BTreeMap<Owner, BTreeSet<IpAddr>>,
+    pub(super) reserved: BTreeMap<Owner, BTreeSet<IpAddr>>,
     /// Addresses of nodes and of others' claims: never ours to give.
-    foreign: BTreeSet<IpAddr>,
+    pub(super) foreign: BTreeSet<IpAddr>,
     /// Addresses given back that rest, and until when.
-    resting: BTreeMap<IpAddr, Instant>,
-    taken: Taken,
-    /// Where the search goes on in each pool.
-    next: BTreeMap<String, u128>,
+    pub(super) resting: BTreeMap<IpAddr, Instant>,
+    taken: AddressSet,
 }
 
 /// The pod of an interface, as the store knows it.
@@ -57,6 +65,23 @@ pub(crate) enum Reservation {
     Served(Assignment),
     /// It is to be entered, once these addresses are claimed from pools that nodes share.
     New(Record, Vec<(IpAddr, String)>),
+    /// Another block of this pool has to be claimed first.
+    NeedsBlock(String),
+    /// A pool that would serve it was made or changed just now, and the controller has yet to look at it; so it would be refused.
+    NotYet(Refusal),
+}
+
+/// Why nothing was chosen.
+enum Unserved {
+    Refused(Refusal),
+    NeedsBlock(String),
+    NotYet(Refusal),
+}
+
+impl From<Refusal> for Unserved {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl Book {
@@ -74,22 +99,68 @@ impl Book {
     }
 
     pub(crate) fn set_pool(&mut self, name: &str, pool: Option<PodPool>) {
-        match pool {
-            Some(pool) => drop(self.pools.insert(name.to_owned(), pool)),
-            None => drop(self.pools.remove(name)),
+        let Some(pool) = pool else { return drop(self.pools.remove(name)) };
+        let mut next = self.pools.remove(name).map(Room::into_places);
+        let mut room = Room::new(pool, &self.surroundings());
+        if let Some(next) = next.take() {
+            room.go_on_at(next);
+        }
+        self.pools.insert(name.to_owned(), room);
+    }
+
+    /// Which pools are not in force, and why, and what no pool hands out because pods may have it from one of these.
+    pub(crate) fn set_verdicts(&mut self, overlaps: BTreeMap<String, String>, contested: AddressSet) {
+        self.overlaps = overlaps;
+        if self.contested != contested {
+            self.contested = contested;
+            let names: Vec<String> = self.pools.keys().cloned().collect();
+            for name in names {
+                self.renew(&name);
+            }
         }
     }
 
-    /// Which pools are not in force, and why.
-    pub(crate) fn set_overlaps(&mut self, overlaps: BTreeMap<String, String>) {
-        self.overlaps = overlaps;
+    /// Looks at a pool anew.
+    pub(super) fn renew(&mut self, name: &str) {
+        let Some(mut room) = self.pools.remove(name) else { return };
+        room.renew(&self.surroundings());
+        self.pools.insert(name.to_owned(), room);
+    }
+
+    /// Looks anew at pools whose single addresses may be in this block.
+    pub(super) fn renew_in(&mut self, block: IpNet) {
+        let block = AddressRange::from(block);
+        let touches = |room: &Room| !room.has_blocks() && AddressRange::from(room.pool.subnet).overlaps(&block);
+        let touched = self.pools.iter().filter(|(_, room)| touches(room)).map(|(name, _)| name.clone());
+        let touched: Vec<String> = touched.collect();
+        for name in touched {
+            self.renew(&name);
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            node: &self.node,
+            own_blocks: &self.own_blocks,
+            denied: [&self.others_blocks, &self.contested],
+            taken: &self.taken,
+        }
+    }
+
+    /// Whether somebody else has claimed an address.
+    pub(crate) fn set_others_claim(&mut self, address: IpAddr, is_others: bool) {
+        if is_others {
+            self.others_addresses.insert(address);
+        } else {
+            self.others_addresses.remove(&address);
+        }
     }
 
     /// Whether an address is a node's, or claimed by somebody who is not on this node.
     pub(crate) fn set_foreign(&mut self, address: IpAddr, is_foreign: bool) {
         if is_foreign {
             self.foreign.insert(address);
-            self.taken.insert(address);
+            self.take(address);
         } else if self.foreign.remove(&address) {
             self.free(address);
         }
@@ -107,6 +178,14 @@ impl Book {
     /// Whether a pod of this UID has addresses, or is being served.
     pub(crate) fn has_owner(&self, uid: &str) -> bool {
         self.records.keys().chain(self.reserved.keys()).any(|owner| owner.uid == uid)
+    }
+
+    /// Whether a pod of this UID has this address, or is being served with it.
+    pub(crate) fn has_address_of(&self, uid: &str, address: IpAddr) -> bool {
+        let mut records = self.records.values().filter(|record| record.owner.uid == uid);
+        let mut reserved = self.reserved.iter().filter(|(owner, _)| owner.uid == uid);
+        records.any(|record| record.held.iter().any(|held| held.address == address))
+            || reserved.any(|(_, addresses)| addresses.contains(&address))
     }
 
     /// How many addresses of each pool are in use here without a claim, which would be counted as well.
@@ -155,14 +234,20 @@ impl Book {
                 return Ok(Reservation::New(moved, Vec::new()));
             }
         }
-        let chosen = self.choose(request, pod)?;
+        let chosen = match self.choose(request, pod) {
+            Ok(chosen) => chosen,
+            Err(Unserved::Refused(refusal)) => return Err(refusal),
+            Err(Unserved::NeedsBlock(pool)) => return Ok(Reservation::NeedsBlock(pool)),
+            Err(Unserved::NotYet(refusal)) => return Ok(Reservation::NotYet(refusal)),
+        };
         let mut held = Vec::new();
         let mut to_claim = Vec::new();
         for (pool, address) in &chosen {
-            self.taken.insert(*address);
-            self.next.insert(pool.clone(), AddressRange::number(*address).saturating_add(1));
+            self.take(*address);
             held.push(Held { address: *address, pool: pool.clone(), claim: None });
-            if self.pools.get(pool).is_some_and(|pool| !pool.is_pinned_to(&self.node)) {
+            let Some(room) = self.pools.get_mut(pool) else { continue };
+            room.go_on_behind(*address);
+            if !room.is_own {
                 to_claim.push((*address, pool.clone()));
             }
         }
@@ -204,13 +289,13 @@ impl Book {
         }
     }
 
-    /// Records that hold addresses without a claim of pools that other nodes hand out too: an edit has made them shared.
+    /// Records that hold addresses which, since an edit, other nodes may hand out too, and without a claim.
     pub(crate) fn unclaimed_of_shared_pools(&self) -> Vec<(Record, Vec<(IpAddr, String)>)> {
-        let is_shared = |held: &&Held| {
-            held.claim.is_none() && self.pools.get(&held.pool).is_some_and(|pool| !pool.is_pinned_to(&self.node))
-        };
+        let is_open = |held: &&Held| held.claim.is_none() && !self.is_kept_from_others(held);
+        // What lies in another's block cannot be kept.
+        let is_open = |held: &&Held| is_open(held) && !self.others_blocks.contains(held.address);
         let unclaimed = |record: &Record| -> Vec<(IpAddr, String)> {
-            record.held.iter().filter(is_shared).map(|held| (held.address, held.pool.clone())).collect()
+            record.held.iter().filter(is_open).map(|held| (held.address, held.pool.clone())).collect()
         };
         let all = self.records.values().map(|record| (record.clone(), unclaimed(record)));
         all.filter(|(_, addresses)| !addresses.is_empty()).collect()
@@ -248,18 +333,20 @@ impl Book {
     pub(crate) fn status(&self, network: &NetworkIdentity) -> Result<(), Refusal> {
         let nothing = Labels::new();
         let wish = Wish::of(FIRST_INTERFACE, &nothing, &nothing, &network.pools).unwrap_or(Wish::Defaults);
-        let has_room = |pool: &PodPool| self.next_free(pool).is_some();
-        let serves = |pool: &&PodPool| {
+        let has_room =
+            |room: &Room| room.next_free().is_some() || room.has_blocks() && self.next_block(&room.pool.name).is_some();
+        let serves = |room: &&Room| {
+            let pool = &room.pool;
             !pool.disabled
                 && !self.overlaps.contains_key(&pool.name)
                 && pool.takes_node(&self.node, &self.node_labels)
                 && pool.takes_network(network.definition.as_deref(), &network.name)
         };
-        let named: Vec<&PodPool> = match &wish {
+        let named: Vec<&Room> = match &wish {
             // Any pod may name a pool for itself.
             Wish::Defaults => self.pools.values().filter(serves).collect(),
             Wish::Named { patterns, .. } => {
-                let is_named = |pool: &&PodPool| patterns.iter().any(|pattern| pattern.matches(&pool.name));
+                let is_named = |room: &&Room| patterns.iter().any(|pattern| pattern.matches(&room.pool.name));
                 self.pools.values().filter(is_named).filter(serves).collect()
             }
         };
@@ -269,7 +356,7 @@ impl Book {
         let message = if named.is_empty() {
             format!("no pool serves network {} on node {}", network.name, self.node)
         } else {
-            let names: Vec<&str> = named.iter().map(|pool| pool.name.as_str()).collect();
+            let names: Vec<&str> = named.iter().map(|room| room.pool.name.as_str()).collect();
             format!("no address is free on node {} for network {}: {} full", self.node, network.name, names.join(", "))
         };
         Err(Refusal { code: Refusal::NOT_AVAILABLE, message, details: String::new() })
@@ -281,7 +368,7 @@ impl Book {
         of_network.map(|record| &record.attachment).filter(|attachment| !valid.contains(attachment)).cloned().collect()
     }
 
-    fn choose(&self, request: &AddRequest, pod: Option<&Pod>) -> Result<Vec<(String, IpAddr)>, Refusal> {
+    fn choose(&mut self, request: &AddRequest, pod: Option<&Pod>) -> Result<Vec<(String, IpAddr)>, Unserved> {
         let nothing = Pod::default();
         let known = pod.unwrap_or(&nothing);
         let interface = &request.attachment.interface;
@@ -303,28 +390,45 @@ impl Book {
             };
             let reasons = if lines.is_empty() { "there are none".to_owned() } else { details.replace('\n', "; ") };
             let message = format!("{}: {what}; {by}: {reasons}", describe(request));
-            Err(Refusal { code, message, details })
+            Refusal { code, message, details }
         };
+        if lines.iter().any(|Line(_, unfit)| *unfit == Unfit::NotJudged) {
+            return Err(Unserved::NotYet(refuse(Refusal::TRY_LATER, "a pool is not ready", &lines)));
+        }
         if fit.is_empty() {
-            return refuse(Refusal::NO_POOL, "no pool serves it", &lines);
+            return Err(refuse(Refusal::NO_POOL, "no pool serves it", &lines).into());
         }
         if !request.requested.is_empty() {
             return match self.grant(&request.requested, &fit, &mut lines) {
                 Some(granted) => Ok(granted),
-                None => refuse(Refusal::ADDRESS, "not all of the requested addresses can be had", &lines),
+                None => Err(refuse(Refusal::ADDRESS, "not all of the requested addresses can be had", &lines).into()),
             };
         }
         let mut chosen = Vec::new();
         for is_ipv4 in [true, false] {
-            let of_family: Vec<&&PodPool> = fit.iter().filter(|pool| pool.is_ipv4() == is_ipv4).collect();
-            let found = of_family.iter().find_map(|pool| Some((pool.name.clone(), self.next_free(pool)?)));
+            let of_family: Vec<&&Room> = fit.iter().filter(|room| room.pool.is_ipv4() == is_ipv4).collect();
+            let mut found = None;
+            for room in &of_family {
+                let name = &room.pool.name;
+                if let Some(address) = room.next_free() {
+                    found = Some((name.clone(), address));
+                } else if room.has_blocks() && self.next_block(name).is_some() {
+                    return Err(Unserved::NeedsBlock(name.clone()));
+                }
+                if found.is_some() {
+                    break;
+                }
+            }
             match found {
                 Some(found) => chosen.push(found),
                 None if of_family.is_empty() => {}
                 None => {
-                    lines.extend(of_family.iter().map(|pool| Line(pool.name.clone(), Unfit::Full)));
+                    lines.extend(of_family.iter().map(|room| Line(room.pool.name.clone(), Unfit::Full)));
                     let family = if is_ipv4 { "no IPv4 address is free" } else { "no IPv6 address is free" };
-                    return refuse(Refusal::EXHAUSTED, family, &lines);
+                    let refusal = refuse(Refusal::EXHAUSTED, family, &lines);
+                    let full = of_family.iter().map(|room| (room.pool.name.clone(), refusal.message.clone()));
+                    self.exhausted.extend(full);
+                    return Err(refusal.into());
                 }
             }
         }
@@ -332,42 +436,24 @@ impl Book {
     }
 
     /// The pool of each requested address, if all can be had.
-    fn grant(&self, requested: &[IpAddr], fit: &[&PodPool], lines: &mut Vec<Line>) -> Option<Vec<(String, IpAddr)>> {
+    fn grant(&self, requested: &[IpAddr], fit: &[&Room], lines: &mut Vec<Line>) -> Option<Vec<(String, IpAddr)>> {
         let mut granted = Vec::new();
         for address in requested {
-            let has = |pool: &&&PodPool| pool.usable_on(&self.node).iter().any(|range| range.contains(*address));
-            match fit.iter().find(has) {
-                Some(pool) if self.taken.contains(*address) => {
-                    lines.push(Line(pool.name.clone(), Unfit::Taken(*address)));
+            match fit.iter().find(|room| room.contains(*address)) {
+                Some(room) if self.taken.contains(*address) => {
+                    lines.push(Line(room.pool.name.clone(), Unfit::Taken(*address)));
                 }
-                Some(pool) => granted.push((pool.name.clone(), *address)),
-                None => lines.extend(fit.iter().map(|pool| Line(pool.name.clone(), Unfit::NotAmong(*address)))),
+                Some(room) => granted.push((room.pool.name.clone(), *address)),
+                None => lines.extend(fit.iter().map(|room| Line(room.pool.name.clone(), Unfit::NotAmong(*address)))),
             }
         }
         (granted.len() == requested.len()).then_some(granted)
     }
 
-    fn next_free(&self, pool: &PodPool) -> Option<IpAddr> {
-        let ranges = pool.usable_on(&self.node);
-        let start = self.next.get(&pool.name).copied().unwrap_or_else(|| self.first_look(pool, &ranges));
-        self.taken.next_free(&ranges, start)
-    }
-
-    /// Nodes that share a pool begin in different places, so that they seldom want the same address.
-    fn first_look(&self, pool: &PodPool, ranges: &[AddressRange]) -> u128 {
-        if pool.is_pinned_to(&self.node) || ranges.is_empty() {
-            return 0;
-        }
-        let mut hasher = DefaultHasher::new();
-        (&self.node, &pool.name).hash(&mut hasher);
-        let (first, last) = ranges[usize::try_from(hasher.finish() % ranges.len() as u64).unwrap_or_default()].bounds();
-        first + u128::from(hasher.finish()) % (last - first).saturating_add(1)
-    }
-
     fn assignment(&self, chosen: &[(String, IpAddr)], has_default_route: bool) -> Assignment {
         let mut assignment = Assignment::default();
         for (pool, address) in chosen {
-            let Some(pool) = self.pools.get(pool) else { continue };
+            let Some(Room { pool, .. }) = self.pools.get(pool) else { continue };
             // The length is the subnet's, which is one of its family.
             let address = IpNet::new(*address, pool.subnet.prefix_len()).unwrap_or_else(|_| IpNet::from(*address));
             assignment.addresses.push(AssignedAddress { address, gateway: pool.gateway });
@@ -385,14 +471,36 @@ impl Book {
     }
 
     fn is_legal(&self, held: &Held) -> bool {
-        let usable = self.pools.get(&held.pool).map(|pool| pool.usable_on(&self.node)).unwrap_or_default();
-        !self.overlaps.contains_key(&held.pool) && usable.iter().any(|range| range.contains(held.address))
+        let is_usable = self.pools.get(&held.pool).is_some_and(|room| room.contains(held.address));
+        !self.overlaps.contains_key(&held.pool) && is_usable
+    }
+
+    /// Whether no other node may hand out an address that is held without a claim of its own.
+    fn is_kept_from_others(&self, held: &Held) -> bool {
+        let is_in_block = self.own_blocks.keys().any(|net| net.contains(&held.address));
+        // Until all pools are known none of them is missing.
+        let is_own = self.pools.get(&held.pool).is_some_and(|room| room.is_own && room.contains(held.address));
+        is_in_block || is_own && !self.overlaps.contains_key(&held.pool)
+    }
+
+    /// Why pods got no address of pools that still have none.
+    pub(crate) fn exhausted(&self) -> BTreeMap<String, String> {
+        let is_full = |name: &String| {
+            self.pools.get(name).is_some_and(|room| room.next_free().is_none() && self.next_block(name).is_none())
+        };
+        let full = self.exhausted.iter().filter(|(name, _)| is_full(name));
+        full.map(|(name, why)| (name.clone(), why.clone())).collect()
+    }
+
+    fn take(&mut self, address: IpAddr) {
+        self.taken.insert(single(address));
+        self.pools.values_mut().for_each(|room| room.take(address));
     }
 
     fn insert(&mut self, record: Record) {
         for held in &record.held {
             self.resting.remove(&held.address);
-            self.taken.insert(held.address);
+            self.take(held.address);
         }
         self.attachments.insert(record.attachment.clone(), record.owner.clone());
         self.records.insert(record.owner.clone(), record);
@@ -400,7 +508,7 @@ impl Book {
 
     fn rest(&mut self, now: Instant, left: &[Held]) {
         for held in left {
-            let delay = self.pools.get(&held.pool).map_or(Duration::ZERO, |pool| pool.reuse_delay);
+            let delay = self.pools.get(&held.pool).map_or(Duration::ZERO, |room| room.pool.reuse_delay);
             if !delay.is_zero() {
                 self.resting.insert(held.address, now + delay);
             }
@@ -413,7 +521,8 @@ impl Book {
         let is_reserved = self.reserved.values().any(|addresses| addresses.contains(&address));
         let is_held = self.records.values().flat_map(|record| &record.held).any(|held| held.address == address);
         if !is_reserved && !is_held && !self.foreign.contains(&address) && !self.resting.contains_key(&address) {
-            self.taken.remove(address);
+            self.taken.remove(single(address));
+            self.pools.values_mut().for_each(|room| room.give_back(address));
         }
     }
 }

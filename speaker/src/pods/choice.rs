@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use roadstead_api::checked::{Labels, PodPool};
+use roadstead_api::checked::Labels;
 use roadstead_cni::socket::NetworkIdentity;
 
+use super::room::Room;
 use super::wish::Wish;
 
 /// Why a pool does not serve an interface.
@@ -20,6 +21,9 @@ pub(super) enum Unfit {
     /// Another pool goes before it.
     #[error("not in force: {0}")]
     NotInForce(String),
+    /// It was made or changed just now.
+    #[error("the controller has yet to look at it as it is now")]
+    NotJudged,
     /// It is for other nodes.
     #[error("not for node {0}")]
     Node(String),
@@ -72,41 +76,45 @@ pub(super) struct Candidate<'a> {
 
 /// The pools that fit, in the order in which they are to be tried, and those that do not.
 pub(super) fn choose<'a>(
-    pools: &'a BTreeMap<String, PodPool>,
+    pools: &'a BTreeMap<String, Room>,
     overlaps: &BTreeMap<String, String>,
     wish: &Wish,
     candidate: &Candidate<'_>,
-) -> (Vec<&'a PodPool>, Vec<Line>) {
+) -> (Vec<&'a Room>, Vec<Line>) {
     let (mut fit, mut lines) = (Vec::new(), Vec::new());
     for named in named(pools, wish) {
-        let pool = match named {
-            Ok(pool) => pool,
+        let room = match named {
+            Ok(room) => room,
             Err(name) => {
                 lines.push(Line(name.to_owned(), Unfit::Missing));
                 continue;
             }
         };
-        match unfit(pool, overlaps, candidate) {
-            None => fit.push(pool),
-            Some(unfit) => lines.push(Line(pool.name.clone(), unfit)),
+        match unfit(room, overlaps, candidate) {
+            None => fit.push(room),
+            Some(unfit) => lines.push(Line(room.pool.name.clone(), unfit)),
         }
     }
     (fit, lines)
 }
 
 /// The pools that are meant, each once; a name without any stands for itself.
-fn named<'a, 'w>(pools: &'a BTreeMap<String, PodPool>, wish: &'w Wish) -> Vec<Result<&'a PodPool, &'w str>> {
-    let mut meant: Vec<Result<&PodPool, &str>> = Vec::new();
+fn named<'a, 'w>(pools: &'a BTreeMap<String, Room>, wish: &'w Wish) -> Vec<Result<&'a Room, &'w str>> {
+    let mut meant: Vec<Result<&Room, &str>> = Vec::new();
+    let is_meant = |meant: &[Result<&Room, &str>], room: &Room| {
+        meant.iter().any(|other| other.is_ok_and(|other| other.pool.name == room.pool.name))
+    };
     match wish {
         Wish::Defaults => {
-            meant.extend(pools.values().filter(|pool| pool.default).map(Ok));
+            meant.extend(pools.values().filter(|room| room.pool.default).map(Ok));
             // Those without a priority last; equal ones by name, which is the map's order.
-            meant.sort_by_key(|pool| pool.map_or((true, None), |pool| (pool.priority.is_none(), pool.priority)));
+            let rank = |room: &Room| (room.pool.priority.is_none(), room.pool.priority);
+            meant.sort_by_key(|room| room.map_or((true, None), rank));
         }
         Wish::Named { patterns, .. } => {
             for pattern in patterns {
-                let found = pools.values().filter(|pool| pattern.matches(&pool.name)).map(Ok);
-                let found: Vec<_> = found.filter(|pool| !meant.contains(pool)).collect();
+                let found = pools.values().filter(|room| pattern.matches(&room.pool.name));
+                let found: Vec<_> = found.filter(|room| !is_meant(&meant, room)).map(Ok).collect();
                 let is_name = !pattern.as_str().contains(['*', '?', '[']);
                 if is_name && !pools.contains_key(pattern.as_str()) {
                     meant.push(Err(pattern.as_str()));
@@ -118,8 +126,9 @@ fn named<'a, 'w>(pools: &'a BTreeMap<String, PodPool>, wish: &'w Wish) -> Vec<Re
     meant
 }
 
-fn unfit(pool: &PodPool, overlaps: &BTreeMap<String, String>, candidate: &Candidate<'_>) -> Option<Unfit> {
+fn unfit(room: &Room, overlaps: &BTreeMap<String, String>, candidate: &Candidate<'_>) -> Option<Unfit> {
     let Candidate { node, node_labels, network, namespace, pod_labels } = candidate;
+    let pool = &room.pool;
     if pool.disabled {
         return Some(Unfit::Disabled);
     }
@@ -142,5 +151,8 @@ fn unfit(pool: &PodPool, overlaps: &BTreeMap<String, String>, candidate: &Candid
     if !pool.takes_pod(pod_labels) {
         return Some(Unfit::Pod);
     }
-    pool.usable_on(node).is_empty().then(|| Unfit::NoAddressHere((*node).to_owned()))
+    if !pool.is_judged {
+        return Some(Unfit::NotJudged);
+    }
+    (room.is_empty() && !room.has_blocks()).then(|| Unfit::NoAddressHere((*node).to_owned()))
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use roadstead_api::kinds::AddressClaim;
 use roadstead_cni::socket::{Assignment, Attachment, PodIdentity};
 use serde::{Deserialize, Serialize};
 
@@ -51,13 +52,24 @@ pub(crate) struct Held {
 }
 
 /// Which claim it is, for its deletion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ClaimVersion {
     /// The claim's UID.
     pub(crate) uid: String,
     /// The version that was written.
     pub(crate) resource_version: String,
+}
+
+impl ClaimVersion {
+    /// The version of a claim as it is.
+    pub(super) fn of(claim: &AddressClaim) -> Self {
+        let metadata = &claim.metadata;
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
 }
 
 impl Record {

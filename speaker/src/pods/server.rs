@@ -106,12 +106,25 @@ fn unsynced<'a>(kinds: impl Iterator<Item = &'a roadstead_api::store::Kind>) -> 
 impl Pods {
     async fn add(&self, request: &AddRequest) -> Result<Assignment, Refusal> {
         let pod = self.pod_of(request).await?;
-        for _ in 0..TRIES {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut tries = 0;
+        while tries < TRIES {
+            let changed = self.0.changed.notified();
             let reservation = self.state().book.reserve(Instant::now(), request, pod.as_ref())?;
             let (mut record, to_claim) = match reservation {
                 Reservation::Served(assignment) => return Ok(assignment),
                 Reservation::New(record, to_claim) => (record, to_claim),
+                Reservation::NeedsBlock(pool) => {
+                    self.claim_block(&pool).await?;
+                    tries += 1;
+                    continue;
+                }
+                Reservation::NotYet(refusal) => {
+                    timeout_at(deadline, changed).await.map_err(|_| refusal)?;
+                    continue;
+                }
             };
+            tries += 1;
             let mut attempt = Attempt { pods: self, owner: Some(record.owner.clone()), claims: Vec::new() };
             if !self.claim(&record, &to_claim, &mut attempt.claims).await? {
                 continue;
@@ -175,7 +188,7 @@ impl Pods {
                 self.state().book.set_foreign(*address, true);
                 return Ok(false);
             };
-            claims.push((*address, version(&made)));
+            claims.push((*address, ClaimVersion::of(&made)));
         }
         Ok(true)
     }
@@ -266,14 +279,7 @@ fn claim_of(record: &Record, address: IpAddr, pool: &str, node: &str) -> Address
     let uid = record.owner.uid.clone();
     let owner = ClaimOwner { kind, namespace, name: name.into(), uid, share_key: None, ports: Vec::new() };
     let cidr = host_prefix(address).to_string().as_str().into();
-    let spec = AddressClaimSpec { cidr, pool: pool.into(), owners: vec![owner], released: None };
+    let spec =
+        AddressClaimSpec { cidr, pool: pool.into(), owners: vec![owner], node_name: Some(node.into()), released: None };
     AddressClaim::new(ClaimName::from(address).as_str(), spec)
-}
-
-fn version(claim: &AddressClaim) -> ClaimVersion {
-    let metadata = &claim.metadata;
-    ClaimVersion {
-        uid: metadata.uid.clone().unwrap_or_default(),
-        resource_version: metadata.resource_version.clone().unwrap_or_default(),
-    }
 }

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use roadstead_api::checked::ClaimName;
+use roadstead_api::checked::{ClaimName, host_prefix};
 use roadstead_api::store::WriteError;
 use roadstead_cni::leftover;
 use roadstead_cni::socket::{Attachment, DelRequest};
 
+use super::hold::Look;
 use super::record::{ClaimVersion, Owner};
 use super::{Leaving, Pods};
 
@@ -20,16 +21,21 @@ const LOOK: Duration = Duration::from_secs(10);
 impl Pods {
     /// Runs until the task is dropped.
     pub async fn tend(self) {
-        let mut suspects = BTreeSet::new();
+        let (mut suspects, mut strays) = (BTreeSet::new(), BTreeSet::new());
         let mut next_look = tokio::time::Instant::now();
         loop {
             tokio::select! {
-                () = self.0.untended.notified() => self.delete_claims().await,
+                () = self.0.untended.notified() => {
+                    self.delete_claims().await;
+                    self.mind_blocks(Look::Quick).await;
+                }
                 () = tokio::time::sleep_until(next_look) => {
                     self.read_leftovers();
                     suspects = self.look(&suspects);
+                    strays = self.look_for_strays(&strays);
                     self.delete_claims().await;
                     self.claim_what_became_shared().await;
+                    self.mind_blocks(Look::Thorough).await;
                     next_look = tokio::time::Instant::now() + LOOK;
                 }
             }
@@ -85,12 +91,44 @@ impl Pods {
         still
     }
 
+    /// Looks for claims of this node that nothing here knows of: it ended between the claim and the journal. Those that were `strays`
+    /// before go.
+    fn look_for_strays(&self, strays: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let state = &mut *self.state();
+        if !state.world.unsynced().is_empty() {
+            return BTreeSet::new();
+        }
+        let leaving: BTreeSet<IpAddr> =
+            state.leaving.iter().flat_map(|leaving| &leaving.claims).map(|(address, _)| *address).collect();
+        let is_known = |address: &IpAddr, owners: &[String]| {
+            leaving.contains(address) || owners.iter().any(|uid| state.book.has_address_of(uid, *address))
+        };
+        let all = state.world.own_claims().iter().filter(|(address, (owners, _))| !is_known(address, owners));
+        let found: Vec<(IpAddr, ClaimVersion)> =
+            all.map(|(address, (_, version))| (*address, version.clone())).collect();
+        let mut still = BTreeSet::new();
+        for (address, version) in found {
+            if strays.contains(&address) {
+                tracing::info!(%address, "address back: its claim was made here for a pod that did not get it");
+                state.leave(None, vec![(address, version)]);
+            } else {
+                still.insert(address);
+            }
+        }
+        still
+    }
+
     /// Deletes the claims of addresses that came back. What the store does not take now is tried again at the next look.
     async fn delete_claims(&self) {
         let leaving = std::mem::take(&mut self.state().leaving);
         for Leaving { owner, claims } in leaving {
             let mut rest = Vec::new();
             for (address, claim) in claims {
+                // Another node may have it, and tell routers so, as soon as the claim is gone.
+                if self.state().is_told(host_prefix(address)) {
+                    rest.push((address, claim));
+                    continue;
+                }
                 let name = ClaimName::from(address);
                 match self.0.store.delete_claim(name.as_str(), &claim.uid, &claim.resource_version).await {
                     Ok(()) | Err(WriteError::NotFound(_)) => {}
@@ -117,7 +155,13 @@ impl Pods {
 impl Pods {
     /// Claims what was handed out while a pool was this node's alone, so that the nodes that share it now leave it.
     async fn claim_what_became_shared(&self) {
-        let unclaimed = self.state().book.unclaimed_of_shared_pools();
+        let unclaimed = {
+            let state = self.state();
+            if !state.world.unsynced().is_empty() {
+                return;
+            }
+            state.book.unclaimed_of_shared_pools()
+        };
         for (record, addresses) in unclaimed {
             for (address, pool) in addresses {
                 let mut claims = Vec::new();

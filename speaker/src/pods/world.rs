@@ -2,22 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Instant;
 
-use roadstead_api::checked::{ClaimName, Labels, PodPool, Pool, pools_in_force};
+use ipnet::IpNet;
+use roadstead_api::checked::{ClaimName, Labels, Network, PodPool, Pool, pools_in_force};
 use roadstead_api::kinds::{AddressClaim, OwnerKind};
 use roadstead_api::kubernetes;
 use roadstead_api::store::{Event, Kind, Object, ObjectKey, Watch};
 
+use super::blocks::OwnBlock;
 use super::book::{Book, Pod};
+use super::record::ClaimVersion;
 
 /// See the module's essay.
 pub(super) struct World {
+    node: String,
     unsynced: BTreeSet<Kind>,
     pod_pools: BTreeMap<String, PodPool>,
     address_pools: BTreeMap<String, Pool>,
     pods: HashMap<(String, String), KnownPod>,
     namespaces: HashMap<String, (Labels, Labels)>,
     node_addresses: BTreeSet<IpAddr>,
+    node_uid: Option<String>,
+    network: Option<Network>,
+    /// Claims of single addresses that this node has made, with the UIDs of their owners.
+    own_claims: BTreeMap<IpAddr, (Vec<String>, ClaimVersion)>,
 }
 
 #[derive(Clone)]
@@ -29,17 +38,31 @@ struct KnownPod {
 }
 
 impl World {
-    pub(super) fn new(watches: &[Watch]) -> Self {
-        let unsynced =
-            watches.iter().map(|watch| watch.kind).chain([Kind::AddressPool, Kind::AddressClaim, Kind::Node]);
+    pub(super) fn new(node: &str, watches: &[Watch]) -> Self {
+        let of_routes = [Kind::AddressPool, Kind::AddressClaim, Kind::Node, Kind::ClusterNetwork];
+        let unsynced = watches.iter().map(|watch| watch.kind).chain(of_routes);
         Self {
+            node: node.to_owned(),
             unsynced: unsynced.collect(),
             pod_pools: BTreeMap::new(),
             address_pools: BTreeMap::new(),
             pods: HashMap::new(),
             namespaces: HashMap::new(),
             node_addresses: BTreeSet::new(),
+            node_uid: None,
+            network: None,
+            own_claims: BTreeMap::new(),
         }
+    }
+
+    /// The UID of the Node object; `None`: there is none.
+    pub(super) fn node_uid(&self) -> Option<&str> {
+        self.node_uid.as_deref()
+    }
+
+    /// Claims of single addresses that this node has made, with the UIDs of their owners.
+    pub(super) fn own_claims(&self) -> &BTreeMap<IpAddr, (Vec<String>, ClaimVersion)> {
+        &self.own_claims
     }
 
     /// The kinds that are not complete yet: no address is given before there are none.
@@ -67,15 +90,25 @@ impl World {
     }
 
     /// Takes an event in, and tells the book what it should know of it. Returns whether somebody may have waited for it.
-    pub(super) fn handle(&mut self, event: &Event, book: &mut Book) -> bool {
+    pub(super) fn handle(&mut self, event: &Event, book: &mut Book, lost_blocks: &mut BTreeSet<IpNet>) -> bool {
         match event {
             Event::Synced(kind) => {
                 let news = self.unsynced.remove(kind);
                 self.judge(book);
                 news
             }
-            Event::Applied(object) => self.apply(object, book),
-            Event::Deleted(key, _) => self.delete(key, book),
+            Event::Applied(object) => {
+                if let Object::AddressClaim(claim) = object {
+                    return self.set_claim(claim, book, lost_blocks);
+                }
+                self.apply(object, book)
+            }
+            Event::Deleted(key, _) => {
+                if let Some(net) = ClaimName::net(&key.name).filter(|_| key.kind == Kind::AddressClaim) {
+                    lost_blocks.remove(&net);
+                }
+                self.delete(key, book)
+            }
         }
     }
 
@@ -110,9 +143,14 @@ impl World {
             Object::Node(node) => {
                 let addresses: BTreeSet<IpAddr> = node.internal_addresses().collect();
                 book.set_node_labels(node.metadata.labels.clone().unwrap_or_default());
+                self.node_uid = node.metadata.uid.clone();
                 self.set_node_addresses(addresses, book);
             }
-            Object::AddressClaim(claim) => return set_claim(claim, book),
+            Object::ClusterNetwork(raw) => {
+                let Ok(network) = Network::check(raw) else { return false };
+                self.network = Some(network);
+                self.judge(book);
+            }
             _ => return false,
         }
         true
@@ -131,10 +169,21 @@ impl World {
             }
             Kind::Pod => drop(self.pods.remove(&(key.namespace.clone(), key.name.clone()))),
             Kind::Namespace => drop(self.namespaces.remove(&key.name)),
-            Kind::Node => self.set_node_addresses(BTreeSet::new(), book),
+            Kind::Node => {
+                self.node_uid = None;
+                self.set_node_addresses(BTreeSet::new(), book);
+            }
+            Kind::ClusterNetwork if key.name == Network::NAME => {
+                self.network = None;
+                self.judge(book);
+            }
             Kind::AddressClaim => {
                 if let Some(address) = ClaimName::address(&key.name) {
+                    self.own_claims.remove(&address);
+                    book.set_others_claim(address, false);
                     book.set_foreign(address, self.node_addresses.contains(&address));
+                } else if let Some(net) = ClaimName::net(&key.name) {
+                    book.forget_block(net);
                 }
             }
             _ => return false,
@@ -169,21 +218,44 @@ impl World {
         if [Kind::PodPool, Kind::AddressPool].iter().any(|kind| self.unsynced.contains(kind)) {
             return;
         }
-        let verdicts = pools_in_force(self.pod_pools.values(), self.address_pools.values()).pod_pools;
-        let overlaps = verdicts.into_iter().filter_map(|(name, verdict)| Some((name, verdict.err()?.to_string())));
-        book.set_overlaps(overlaps.collect());
+        let judged = pools_in_force(self.pod_pools.values(), self.address_pools.values(), self.network.as_ref());
+        let overlaps =
+            judged.pod_pools.into_iter().filter_map(|(name, verdict)| Some((name, verdict.err()?.to_string())));
+        book.set_verdicts(overlaps.collect(), judged.contested);
     }
-}
 
-/// A claim of a pod on another node takes its address out of what this one may give.
-fn set_claim(claim: &AddressClaim, book: &mut Book) -> bool {
-    let Some(address) = claim.metadata.name.as_deref().and_then(ClaimName::address) else { return false };
-    let mut owners = claim.spec.owners.iter();
-    // Those of Services are from other pools.
-    if owners.clone().all(|owner| owner.kind == OwnerKind::Service) && !claim.spec.owners.is_empty() {
-        return false;
+    /// A claim tells whose an address or a block is: another's, ours, or that of a node that is taken for lost.
+    fn set_claim(&mut self, claim: &AddressClaim, book: &mut Book, lost_blocks: &mut BTreeSet<IpNet>) -> bool {
+        let Some(net) = claim.metadata.name.as_deref().and_then(ClaimName::net) else { return false };
+        let is_here = claim.spec.node_name.as_ref().is_some_and(|node| node.0 == self.node);
+        let version = ClaimVersion::of(claim);
+        if net.prefix_len() == net.max_prefix_len() {
+            let address = net.addr();
+            let owners = &claim.spec.owners;
+            if is_here {
+                self.own_claims.insert(address, (owners.iter().map(|owner| owner.uid.clone()).collect(), version));
+            }
+            let is_ours = owners.iter().any(|owner| book.has_owner(&owner.uid));
+            book.set_others_claim(address, !is_ours && !is_here);
+            // Those of Services are from other pools.
+            if owners.iter().all(|owner| owner.kind == OwnerKind::Service) && !owners.is_empty() {
+                return false;
+            }
+            book.set_foreign(address, !is_ours);
+            return true;
+        }
+        let is_marked = claim.spec.released.is_some();
+        if is_here {
+            let block = OwnBlock { is_marked, ..OwnBlock::confirmed(&claim.spec.pool.0, version) };
+            book.set_own_block(Instant::now(), net, block);
+        } else {
+            book.set_foreign_block(net);
+            if is_marked {
+                lost_blocks.insert(net);
+            } else {
+                lost_blocks.remove(&net);
+            }
+        }
+        true
     }
-    let is_ours = owners.any(|owner| book.has_owner(&owner.uid));
-    book.set_foreign(address, !is_ours);
-    true
 }

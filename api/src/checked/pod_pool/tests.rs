@@ -193,3 +193,55 @@ fn which_networks() {
     assert!(one.takes_network(None, "macvlan-ens5"));
     assert!(!one.takes_network(None, "kube-system"));
 }
+
+#[test]
+fn pools_of_blocks() {
+    let blocks = pool(r#","blockPrefixLength":26,"advertise":"Block""#);
+    let all = blocks.blocks();
+    assert_eq!((all.count(), all.nth(3).unwrap().to_string()), (4, "10.1.0.192/26".to_owned()));
+    assert_eq!(blocks.gateway.unwrap().to_string(), "10.1.0.1", "what every node answers to");
+    assert!(!blocks.usable().contains("10.1.0.1".parse().unwrap()));
+    assert_eq!(pool(r#","blockPrefixLength":26,"gateway":"10.1.0.9""#).gateway.unwrap().to_string(), "10.1.0.9");
+    assert_eq!(pool(r#","blockPrefixLength":32"#).blocks().count(), 256);
+    assert_eq!(pool("").blocks().count(), 0);
+    let with = |fields: &str| format!(r#"{{"subnet":"10.1.0.0/24",{fields}}}"#);
+    refuses(
+        &with(r#""blockPrefixLength":23"#),
+        &[r#"spec.blockPrefixLength: "23": must be from 24, the length of spec.subnet, to 32"#],
+    );
+    refuses(
+        &with(r#""blockPrefixLength":26,"ranges":["10.1.0.1-10.1.0.126"]"#),
+        &[
+            r#"spec.blockPrefixLength: "26": must fit into spec.ranges at least once, from its first address to its last"#,
+        ],
+    );
+    refuses(&with(r#""advertise":"Block""#), &[r#"spec.advertise: "Block": needs spec.blockPrefixLength"#]);
+    refuses(
+        &with(r#""advertise":"Address","blockPrefixLength":26"#),
+        &[
+            r#"spec.advertise: "Address": is for pools without spec.blockPrefixLength: a block is announced as a whole, or not at all"#,
+        ],
+    );
+    refuses(
+        &with(r#""blockPrefixLength":26,"nodeRanges":[{"nodes":["a"],"ranges":["10.1.0.8"]}]"#),
+        &[
+            r#"spec.blockPrefixLength: "26": cannot be given beside nodeRanges: nodes claim blocks, or you give each its own"#,
+        ],
+    );
+}
+
+#[test]
+fn the_controllers_verdict_is_about_one_generation() {
+    let judged = |generation: i64, observed: i64| {
+        let condition = format!(
+            r#"{{"type":"Ready","status":"True","reason":"r","message":"m","lastTransitionTime":"2026-01-01T00:00:00Z","observedGeneration":{observed}}}"#
+        );
+        let raw = format!(
+            r#"{{"metadata":{{"name":"p","generation":{generation}}},"spec":{{"subnet":"10.1.0.0/24"}},"status":{{"conditions":[{condition}]}}}}"#
+        );
+        PodPool::check(&serde_json::from_str::<kinds::PodPool>(&raw).unwrap()).unwrap().is_judged
+    };
+    assert!(judged(3, 3));
+    assert!(!judged(3, 2));
+    assert!(!pool("").is_judged);
+}

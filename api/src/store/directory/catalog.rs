@@ -148,6 +148,15 @@ fn merge(path: &Path, before: &File, readings: Vec<Reading>) -> File {
         match outcome {
             Outcome::Object(object) => {
                 let key = ObjectKey::from(&object);
+                let last_good = before.objects.get(&key).map(|placed| &placed.object);
+                let moved = last_good.map(|last_good| fixed_fields_that_differ(last_good, &object)).unwrap_or_default();
+                if !moved.is_empty() {
+                    for fault in moved {
+                        report(Some(&key), fault);
+                    }
+                    broken.insert((key, place));
+                    continue;
+                }
                 match now.objects.get(&key) {
                     Some(Placed { place: first, .. }) => report(Some(&key), Fault::whole(twice(path, *first))),
                     None => drop(now.objects.insert(key, Placed { place: Some(place), object })),
@@ -174,6 +183,23 @@ fn merge(path: &Path, before: &File, readings: Vec<Reading>) -> File {
         }
     }
     now
+}
+
+/// Fields that cannot be changed, as an API server would refuse it. A pool whose addresses are in use would be another one.
+fn fixed_fields_that_differ(last_good: &Object, now: &Object) -> Vec<Fault> {
+    let (Object::PodPool(last_good), Object::PodPool(now)) = (last_good, now) else { return Vec::new() };
+    let (before, now) = (&last_good.spec, &now.spec);
+    let mut faults = Vec::new();
+    if before.subnet != now.subnet {
+        let reason = format!("a pool stays in its subnet, {}: make another pool", before.subnet);
+        faults.push(Fault::field("spec.subnet", Some(now.subnet.to_string()), reason));
+    }
+    if before.block_prefix_length != now.block_prefix_length {
+        let text = |length: Option<i32>| length.map_or_else(|| "none".to_owned(), |length| length.to_string());
+        let reason = format!("stays as it is, {}: make another pool", text(before.block_prefix_length));
+        faults.push(Fault::field("spec.blockPrefixLength", Some(text(now.block_prefix_length)), reason));
+    }
+    faults
 }
 
 fn twice(first: &Path, place: Option<Place>) -> String {

@@ -118,6 +118,25 @@ fn a_broken_document_costs_nothing_but_its_own_changes() {
 }
 
 #[test]
+fn what_an_api_server_does_not_let_change_stays() {
+    let scratch = Scratch::new();
+    let pool = |spec: &str| {
+        format!("apiVersion: roadstead.dev/v1alpha1\nkind: PodPool\nmetadata: {{name: pods}}\nspec: {{{spec}}}\n")
+    };
+    scratch.put("pool.yaml", &pool("subnet: 10.1.0.0/24, blockPrefixLength: 26"));
+    let store = open(&scratch);
+    scratch.put("pool.yaml", &pool("subnet: 10.2.0.0/24, default: true"));
+    settle(&store);
+    let lines = store.problem_lines(&scratch);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("a pool stays in its subnet, 10.1.0.0/24")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("stays as it is, 26: make another pool")), "{lines:?}");
+    scratch.put("pool.yaml", &pool("subnet: 10.1.0.0/24, blockPrefixLength: 26, default: true"));
+    settle(&store);
+    assert_eq!(store.problem_lines(&scratch), [""; 0]);
+}
+
+#[test]
 fn the_last_good_version_outlives_a_restart() {
     let scratch = Scratch::new();
     scratch.put("a.yaml", &service("front", "80"));

@@ -3,6 +3,7 @@
 mod adoption;
 mod assignment;
 mod journal;
+mod lost_nodes;
 mod pods;
 mod pools;
 mod sharing;

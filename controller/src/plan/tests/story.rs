@@ -118,6 +118,7 @@ impl Story {
     pub(super) fn pod_pool(&mut self, name: &str, spec: &str) {
         let created = self.pod_pools.get(name).map(|pool| pool.metadata.creation_timestamp.clone());
         let mut pool = PodPool::new(name, serde_json::from_str(spec).unwrap());
+        pool.status = self.pod_pools.get(name).and_then(|pool| pool.status.clone());
         pool.metadata.creation_timestamp = created.unwrap_or_else(|| {
             let text = format!("\"2025-01-01T00:00:{:02}Z\"", self.pools.len() + self.pod_pools.len());
             Some(serde_json::from_str(&text).unwrap())
@@ -139,7 +140,8 @@ impl Story {
         let net = IpNet::from(address.parse::<IpAddr>().unwrap());
         let owners: BTreeMap<Uid, Owner> = pods.iter().map(|name| ((*name).to_owned(), owner(name))).collect();
         let released = owners.is_empty().then(|| Timestamp::from_second(self.now.wall.as_second()).unwrap());
-        let claim = Claim { net, pool: pool.to_owned(), owners, released, assured: 0 };
+        let node = (!pods.is_empty()).then(|| format!("node-of-{}", pods[0]));
+        let claim = Claim { net, pool: pool.to_owned(), owners, node, released, assured: 0 };
         let uid = self.claims.get(&net).map(|stored| stored.version.uid.clone());
         let stored = self.store(claim, uid);
         self.events.push_back(Event::ClaimApplied(stored));
@@ -149,8 +151,46 @@ impl Story {
     /// A node reports how many addresses it handed out of a pool without a claim.
     pub(super) fn pods_report(&mut self, node: &str, allocated: &[(&str, u64)]) {
         let allocated = allocated.iter().map(|(pool, count)| (pool.to_string(), *count)).collect();
-        self.events.push_back(Event::PodsReported(node.to_owned(), allocated));
+        self.pods_report_of(node, NodePods { allocated, ..NodePods::default() });
+    }
+
+    /// A node reports all this.
+    pub(super) fn pods_report_of(&mut self, node: &str, pods: NodePods) {
+        self.events.push_back(Event::PodsReported(node.to_owned(), pods));
         self.act();
+    }
+
+    pub(super) fn node(&mut self, name: &str, is_there: bool) {
+        let name = name.to_owned();
+        self.events.push_back(if is_there { Event::NodeApplied(name) } else { Event::NodeDeleted(name) });
+        self.act();
+    }
+
+    /// A node claims a block, or writes to its claim.
+    pub(super) fn block_claim(&mut self, net: &str, pool: &str, node: &str) {
+        let net: IpNet = net.parse().unwrap();
+        let owner = Owner {
+            kind: OwnerKind::Node,
+            namespace: None,
+            name: node.to_owned(),
+            share_key: None,
+            ports: BTreeSet::new(),
+        };
+        let owners = BTreeMap::from([(format!("uid-of-{node}"), owner)]);
+        let node = Some(node.to_owned());
+        let claim = Claim { net, pool: pool.to_owned(), owners, node, released: None, assured: 0 };
+        let uid = self.claims.get(&net).map(|stored| stored.version.uid.clone());
+        let stored = self.store(claim, uid);
+        self.events.push_back(Event::ClaimApplied(stored));
+        self.act();
+    }
+
+    /// What is claimed, with `!` where it is marked: `10.64.0.0/26 10.64.0.7/32!`.
+    pub(super) fn claimed(&self) -> String {
+        let text = |(net, stored): (&IpNet, &StoredClaim)| {
+            format!("{net}{}", if stored.claim.released.is_some() { "!" } else { "" })
+        };
+        self.claims.iter().map(text).collect::<Vec<_>>().join(" ")
     }
 
     fn pool_event(&self, pool: &AddressPool) -> Event {
@@ -238,7 +278,7 @@ impl Story {
         };
         let net = IpNet::from(address.parse::<IpAddr>().unwrap());
         let owners = BTreeMap::from([(uid.to_owned(), owner)]);
-        let claim = Claim { net, pool: pool.to_owned(), owners, released: None, assured: 0 };
+        let claim = Claim { net, pool: pool.to_owned(), owners, node: None, released: None, assured: 0 };
         let stored = self.store(claim, None);
         self.events.push_back(Event::ClaimApplied(stored));
     }
@@ -382,6 +422,10 @@ impl Story {
                 Some(WriteResult::PoolStatus(name, true))
             }
             Write::PodPoolStatus(name, report) => {
+                if let Some(pool) = self.pod_pools.get_mut(&name) {
+                    pool.status = Some(edge::raw_pod_pool_status(&report));
+                    self.events.push_back(edge::pod_pool(pool));
+                }
                 self.pod_reports.insert(name.clone(), report);
                 Some(WriteResult::PodPoolStatus(name, true))
             }

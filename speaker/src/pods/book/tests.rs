@@ -18,8 +18,7 @@ impl Desk {
         let mut book = Book::new(NODE, Vec::new());
         for pool in pools {
             let raw: kinds::PodPool = serde_json::from_value(json(pool)).unwrap();
-            let pool = PodPool::check(&raw).unwrap();
-            book.set_pool(&pool.name.clone(), Some(pool));
+            book.set_pool(raw.metadata.name.as_deref().unwrap(), Some(judged(&raw)));
         }
         Self { book, now: Instant::now() }
     }
@@ -37,13 +36,23 @@ impl Desk {
                 self.book.enter(self.now, record);
                 addresses(&assignment)
             }
-            Err(refusal) => format!("{}: {}", refusal.code, refusal.message),
+            Ok(Reservation::NeedsBlock(pool)) => {
+                let net = self.book.next_block(&pool).unwrap();
+                self.book.set_own_block(self.now, net, OwnBlock::confirmed(&pool, ClaimVersion::default()));
+                self.add(request, pod)
+            }
+            Ok(Reservation::NotYet(refusal)) | Err(refusal) => format!("{}: {}", refusal.code, refusal.message),
         }
     }
 
     fn release(&mut self, request: &AddRequest) -> bool {
         self.book.release(self.now, &request.attachment).is_some()
     }
+}
+
+/// A pool that the controller has looked at.
+fn judged(raw: &kinds::PodPool) -> PodPool {
+    PodPool { is_judged: true, ..PodPool::check(raw).unwrap() }
 }
 
 fn json(pool: &str) -> serde_json::Value {
@@ -114,7 +123,7 @@ fn a_pod_keeps_its_address_over_its_sandboxes() {
     // No longer legal here: the next sandbox gets another.
     let moved = SMALL.replace("192.0.2.11-192.0.2.13", "192.0.2.21-192.0.2.23");
     let raw: kinds::PodPool = serde_json::from_value(json(&moved)).unwrap();
-    desk.book.set_pool("small", Some(PodPool::check(&raw).unwrap()));
+    desk.book.set_pool("small", Some(judged(&raw)));
     let (third, _) = of_pod("s4", "u1");
     assert_eq!(desk.add(&third, Some(&pod)), "192.0.2.21");
     assert!(desk.book.check(&third.attachment, &["192.0.2.21".parse().unwrap()]).is_ok());
@@ -182,7 +191,7 @@ fn what_becomes_shared_wants_claims() {
     assert!(desk.book.unclaimed_of_shared_pools().is_empty());
     let shared = SMALL.replace(r#""nodeNames":["node-1"],"#, "");
     let raw: kinds::PodPool = serde_json::from_value(json(&shared)).unwrap();
-    desk.book.set_pool("small", Some(PodPool::check(&raw).unwrap()));
+    desk.book.set_pool("small", Some(judged(&raw)));
     let unclaimed = desk.book.unclaimed_of_shared_pools();
     let [(record, addresses)] = &unclaimed[..] else { panic!("{unclaimed:?}") };
     assert_eq!(addresses, &[("192.0.2.11".parse().unwrap(), "small".to_owned())]);
@@ -205,7 +214,7 @@ fn every_pool_says_why_it_does_not_serve() {
         r#"h {"subnet":"192.0.2.112/28"}"#,
     ];
     let mut desk = Desk::new(&pools);
-    desk.book.set_overlaps(BTreeMap::from([("g".to_owned(), "overlaps PodPool z".to_owned())]));
+    desk.book.set_verdicts(BTreeMap::from([("g".to_owned(), "overlaps PodPool z".to_owned())]), AddressSet::default());
     let (request, pod) = of_pod("s1", "u1");
     let refusal = desk.book.reserve(desk.now, &request, Some(&pod)).unwrap_err();
     assert_eq!(refusal.code, Refusal::NO_POOL);
