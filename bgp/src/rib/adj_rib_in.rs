@@ -60,7 +60,9 @@ impl Rib {
             next_hops.add(route, id);
         }
         let sent_id = replaced.map_or_else(|| free_id(destination), |(sent_id, _)| sent_id);
-        let path = Path { route: Arc::clone(route), member, received_id: path_id, sent_id, doubt: Doubts::default() };
+        let plain = route.is_plain(Family::of(&prefix));
+        let route = Arc::clone(route);
+        let path = Path { route, member, received_id: path_id, sent_id, doubt: Doubts::default(), plain };
         let position = selection::insert(destination, path, &self.identities);
         if let Some((_, next_hop)) = replaced {
             self.forget_next_hop(id, next_hop);

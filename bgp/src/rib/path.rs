@@ -10,8 +10,8 @@ use hashbrown::HashTable;
 use super::MemberId;
 use super::hash::SeededHash;
 use super::member::Identity;
-use crate::Community;
 use crate::attributes::PathAttributes;
+use crate::{Community, Family};
 
 /// The attributes of one or more paths with their next hop. There is one of each ([`Routes`]), so two are equal exactly
 /// if their serial numbers are.
@@ -34,7 +34,19 @@ pub(crate) struct Route {
 /// The cost of what cannot be reached.
 pub(super) const UNREACHABLE: u32 = u32::MAX;
 
+/// A route with no more octets of attributes fits into the shortest message, whatever is added to them or said twice.
+const PLAIN_OCTETS: usize = 512;
+
 impl Route {
+    /// Whether nothing that is in it keeps anybody from getting it who takes prefixes of this family: asked once, because it is
+    /// so of nearly all.
+    pub(super) fn is_plain(&self, family: Family) -> bool {
+        !self.no_advertise
+            && self.attributes.only_to_customer.is_none()
+            && self.octets.len() <= PLAIN_OCTETS
+            && Family::of_address(&self.next_hop) == family
+    }
+
     pub(crate) fn cost(&self) -> u32 {
         // The engine is one thread; it is atomic because routes are shared.
         self.cost.load(Ordering::Relaxed)
@@ -55,6 +67,8 @@ pub(super) struct Path {
     /// As our peers get it: the same for as long as the path is there, and no other path's to this prefix.
     pub(super) sent_id: u32,
     pub(super) doubt: Doubts,
+    /// [`Route::is_plain`] for the family of the prefix, so that the route itself is looked at seldom.
+    pub(super) plain: bool,
 }
 
 impl Path {
@@ -65,7 +79,7 @@ impl Path {
 
     /// RFC 4271 section 9.1.2.1: a path that leads nowhere is not to be chosen.
     pub(super) fn is_eligible(&self, identities: &[Identity]) -> bool {
-        self.route.cost() != UNREACHABLE || identities[self.member.index()].transparent
+        identities[self.member.index()].transparent || self.route.cost() != UNREACHABLE
     }
 }
 

@@ -65,9 +65,9 @@ struct Staged {
 
 impl Staged {
     /// Sorted by this, what shares attributes stands together.
-    fn key(&self) -> u128 {
-        let prefix = u128::from(self.family as u8) << 64 | u128::from(self.id.0) << 32 | u128::from(self.path_id);
-        u128::from(self.serial) << 72 | prefix
+    fn key(&self) -> u64 {
+        // There are not two thousand million prefixes.
+        u64::from(self.serial) << 32 | u64::from(self.family as u8) << 31 | u64::from(self.id.0)
     }
 }
 
@@ -325,7 +325,9 @@ impl RelaySession {
     /// Whether this peer may have that path, were there no better one.
     pub(super) fn may_get(&self, destination: &Destination, path: &Path, view: &View<'_>) -> bool {
         let family = Family::of(&destination.prefix);
-        view.may_get(path) && self.families[family as usize] && self.fits(family, &path.route)
+        // A next hop of ours there may not be.
+        let fits = || path.plain && self.own_next_hops.is_none() || self.fits(family, &path.route);
+        self.families[family as usize] && view.may_get(path) && fits()
     }
 }
 
@@ -336,6 +338,6 @@ impl View<'_> {
             && path.is_eligible(self.identities)
             // RFC 1997. NO_EXPORT and NO_EXPORT_SUBCONFED say nothing about internal peers, and a route server obeys none of
             // them (RFC 7947 section 2.2.4).
-            && !(path.route.no_advertise && self.relay != Relay::RouteServerClient)
+            && (path.plain || !path.route.no_advertise || self.relay == Relay::RouteServerClient)
     }
 }
