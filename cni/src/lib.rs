@@ -22,6 +22,7 @@ pub mod call;
 pub mod client;
 pub mod install;
 pub mod leftover;
+pub mod netlink;
 pub mod reach;
 pub mod socket;
 pub mod version;

@@ -1,4 +1,4 @@
-//! The kernel's links, addresses, routes, rules and neighbours of one network namespace, over a blocking netlink socket.
+//! The kernel's links, addresses, routes, rules and neighbours of one network namespace.
 
 use std::fs::File;
 use std::io;
@@ -6,23 +6,19 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Whose routes and rules ours are: `ip route show protocol 82`. The kernel knows no owner of this number.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(82);
+use crate::netlink::{Netlink, PROTOCOL};
+
 /// In pods, before the main table (32766) and behind the local one (0).
 const RULE_PRIORITY: u32 = 1000;
 /// On nodes, before what the images of clouds have for each of several network cards (10000 and more).
@@ -44,8 +40,7 @@ pub struct KernelError {
 
 /// One network namespace, as the kernel has it.
 pub(super) struct Kernel {
-    socket: Socket,
-    sequence: u32,
+    netlink: Netlink,
 }
 
 /// An interface.
@@ -104,16 +99,11 @@ pub(super) fn within<T: Send>(netns: &File, function: impl FnOnce() -> T + Send)
 }
 
 impl Kernel {
-    /// The namespace of this thread: a socket belongs for ever to where it was made.
+    /// The namespace of this thread.
     pub(super) fn here() -> Result<Self, KernelError> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(socket)
-        };
-        let socket = open().map_err(|source| KernelError { what: "open a netlink socket".to_owned(), source })?;
-        Ok(Self { socket, sequence: 0 })
+        let netlink =
+            Netlink::open().map_err(|source| KernelError { what: "open a netlink socket".to_owned(), source })?;
+        Ok(Self { netlink })
     }
 
     /// An interface by its name.
@@ -304,47 +294,13 @@ impl Kernel {
         gone(self.ask(&format!("remove the rule for packets from {}", rule.source), question, NLM_F_ACK))
     }
 
-    /// Asks, and reads until the kernel says that this was all.
     fn ask(
         &mut self,
         what: &str,
         question: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
-        self.exchange(question, flags).map_err(|source| KernelError { what: what.to_owned(), source })
-    }
-
-    fn exchange(&mut self, question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.sequence += 1;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let mut answers = Vec::new();
-        loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length.max(4)..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    // Without a code it is what NLM_F_ACK asks for.
-                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    _ => {}
-                }
-            }
-        }
+        self.netlink.ask(question, flags).map_err(|source| KernelError { what: what.to_owned(), source })
     }
 }
 

@@ -262,7 +262,7 @@ fn every_verb(cloud: &Cloud<'_>, one: &Machine, pods: &[Pod<'_>]) -> Result<()> 
     ensure!(pairs(one)? == 4, "{} pairs for two pods", pairs(one)?);
     let rules = |pod: &Pod<'_>| -> Result<usize> {
         let all = [pod.namespace.ip("rule show")?, pod.namespace.ip("-6 rule show")?].concat();
-        Ok(all.matches("proto 82").count())
+        Ok(all.matches("proto 179").count())
     };
     ensure!(rules(&pods[0])? == 4, "{}", pods[0].namespace.ip("rule show")?);
 

@@ -8,17 +8,10 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-
-/// Our number among the kernel's routing protocols: `ip route show proto 179`. The kernel knows no owner of it.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(179);
+use roadstead_cni::netlink::{Netlink, PROTOCOL};
 
 /// Behind whatever somebody else may have for the same prefix.
 const PRIORITY: u32 = 1 << 30;
@@ -55,20 +48,14 @@ pub(super) fn hold(wanted: &BTreeSet<IpNet>) -> (BTreeSet<IpNet>, Result<(), Ker
 
 /// A way to the kernel's table.
 struct Kernel {
-    socket: Socket,
-    sequence: u32,
+    netlink: Netlink,
 }
 
 impl Kernel {
     fn open() -> Result<Self, KernelError> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(socket)
-        };
-        let socket = open().map_err(|source| KernelError { what: "open a netlink socket".to_owned(), source })?;
-        Ok(Self { socket, sequence: 0 })
+        let netlink =
+            Netlink::open().map_err(|source| KernelError { what: "open a netlink socket".to_owned(), source })?;
+        Ok(Self { netlink })
     }
 
     fn held(&mut self) -> Result<BTreeSet<IpNet>, KernelError> {
@@ -96,47 +83,13 @@ impl Kernel {
         self.ask(format!("remove the route for {net}"), question, NLM_F_ACK).map(drop)
     }
 
-    /// Asks, and reads until the kernel says that this was all.
     fn ask(
         &mut self,
         what: String,
         question: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
-        self.exchange(question, flags).map_err(|source| KernelError { what, source })
-    }
-
-    fn exchange(&mut self, question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.sequence += 1;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let mut answers = Vec::new();
-        loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length.max(4)..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    // Without a code it is what NLM_F_ACK asks for.
-                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    _ => {}
-                }
-            }
-        }
+        self.netlink.ask(question, flags).map_err(|source| KernelError { what, source })
     }
 }
 
