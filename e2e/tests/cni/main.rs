@@ -374,18 +374,22 @@ spec: {subnet: 10.64.0.0/24, gateway: 10.64.0.1, nodeNames: [node-1], default: t
 ";
     let stage = Stage::build(scene, pool)?;
     let config = stage.config("ipvlan", "ens5");
+    // Files are enough: of a container's network namespace it is looked whether its path is still there.
+    let netns = |n: usize| scene.directory().join(format!("netns-{n}"));
     let add_all = |from: usize| -> Result<BTreeSet<String>> {
         let add = &|n: usize| {
-            let container = Container {
-                netns: format!("/run/netns/{}-gone-{n}", scene.id()),
-                ..Container::named(&format!("c{n}"))
-            };
+            std::fs::write(netns(n), "").context("cannot write a file")?;
+            let netns = netns(n).to_string_lossy().into_owned();
+            let container = Container { netns, ..Container::named(&format!("c{n}")) };
             stage.call("ADD", &config, &container).map(|answer| addresses(&answer).concat())
         };
         at_once((from..from + 200).map(|n| move || add(n)).collect()).into_iter().collect()
     };
     ensure!(add_all(0)?.len() == 200, "two containers have one address");
-    // Their network namespaces never were: as after a reboot, nobody says that they are gone, and it is found out.
+    // As after a reboot: nobody says that they are gone, and it is found out.
+    for n in 0..200 {
+        std::fs::remove_file(netns(n)).context("cannot remove a file")?;
+    }
     let mut addresses = None;
     wait_until("the addresses of vanished containers are free", SOON, || {
         addresses = Some(add_all(200)?);
