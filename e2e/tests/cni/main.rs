@@ -378,7 +378,7 @@ spec: {subnet: 10.64.0.0/24, gateway: 10.64.0.1, nodeNames: [node-1], default: t
     let netns = |n: usize| scene.directory().join(format!("netns-{n}"));
     let add_all = |from: usize| -> Result<BTreeSet<String>> {
         let add = &|n: usize| {
-            std::fs::write(netns(n), "").context("cannot write a file")?;
+            fs::write(netns(n), "").context("cannot write a file")?;
             let netns = netns(n).to_string_lossy().into_owned();
             let container = Container { netns, ..Container::named(&format!("c{n}")) };
             stage.call("ADD", &config, &container).map(|answer| addresses(&answer).concat())
@@ -388,7 +388,7 @@ spec: {subnet: 10.64.0.0/24, gateway: 10.64.0.1, nodeNames: [node-1], default: t
     ensure!(add_all(0)?.len() == 200, "two containers have one address");
     // As after a reboot: nobody says that they are gone, and it is found out.
     for n in 0..200 {
-        std::fs::remove_file(netns(n)).context("cannot remove a file")?;
+        fs::remove_file(netns(n)).context("cannot remove a file")?;
     }
     let mut addresses = None;
     wait_until("the addresses of vanished containers are free", SOON, || {
