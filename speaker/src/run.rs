@@ -130,6 +130,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         pods,
         reports,
         sessions: BTreeMap::new(),
+        incomplete: BTreeSet::new(),
         refused: BTreeMap::new(),
         listen_port: options.listen_port,
     };
@@ -159,6 +160,8 @@ struct Speaker {
     listen_port: u16,
     /// The sessions that the engine was given.
     sessions: BTreeMap<PeerKey, PeerConfig>,
+    /// New ones that have not been told everything yet that is known from the start.
+    incomplete: BTreeSet<PeerKey>,
     /// Peers that select this node and have no session; with their address.
     refused: BTreeMap<PeerKey, (String, Refusal)>,
 }
@@ -215,19 +218,29 @@ impl Speaker {
 
     /// Tells the engine what changed.
     async fn act(&mut self) -> Result<(), RunError> {
-        // What routers kept over our restart is theirs to drop when we have told them all, so pods' prefixes have to be among it.
-        if !self.picture.unsynced().is_empty() || self.pods.as_ref().is_some_and(|pods| !pods.is_settled()) {
+        if !self.picture.unsynced().is_empty() {
             return Ok(());
         }
+        // Asked before what there is to tell, which is all there is then.
+        let are_pods_settled = self.pods.as_ref().is_none_or(Pods::is_settled);
         if let Some(wanted) = self.pods.as_ref().and_then(Pods::new_announcements) {
             self.picture.intent().set_pods(wanted);
         }
-        let new_sessions = if self.picture.take_stale_sessions() { self.renew_sessions().await? } else { Vec::new() };
+        if self.picture.take_stale_sessions() {
+            let new_sessions = self.renew_sessions().await?;
+            self.incomplete.extend(new_sessions);
+        }
         for (peer, changes) in self.picture.intent().changes() {
             self.engine.update_routes(peer, changes).await?;
         }
-        for peer in new_sessions {
-            self.engine.initial_set_complete(peer).await?;
+        // What routers kept over our restart they drop when we have told them all, so pods' prefixes have to be among it. Services
+        // do not wait for that.
+        if are_pods_settled {
+            for peer in std::mem::take(&mut self.incomplete) {
+                if self.sessions.contains_key(&peer) {
+                    self.engine.initial_set_complete(peer).await?;
+                }
+            }
         }
         self.telemetry.set_ready();
         Ok(())

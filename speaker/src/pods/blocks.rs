@@ -15,13 +15,16 @@ use roadstead_api::kinds::PodAdvertisement;
 
 use super::book::Book;
 use super::record::ClaimVersion;
-use super::room::Room;
+use super::room::{Room, successor};
 
 /// A block is nearly full when so many hundredths of it are in use: then the next one is claimed ahead.
 const NEARLY_FULL: u128 = 80;
 
-/// Blocks that are looked at for one that nobody has. More than any cluster has claims.
-const MOST_LOOKS: u128 = 1 << 20;
+/// Blocks that are looked at here and there for one that nobody has, before it is worked out which are left.
+const LOOKS: u128 = 256;
+
+/// Of those that are left, so many are looked at. More than any cluster has claims.
+const MOST_LOOKS: usize = 1 << 20;
 
 /// A block that the store says is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,14 +114,29 @@ impl Book {
         while greatest_common_divisor(step, count) != 1 {
             step = (step + 1) % count.max(2);
         }
-        for _ in 0..count.min(MOST_LOOKS) {
+        for _ in 0..count.min(LOOKS) {
             let net = room.blocks.nth(number)?;
             if room.is_worth_claiming(net) && self.is_claimable(room, net) {
                 return Some(net);
             }
             number = (number + step) % count;
         }
-        None
+        self.first_left(room)
+    }
+
+    /// The lowest block of a pool that can be claimed. Looked for in what no claim covers: of an exhausted pool next to nothing, however
+    /// large it is.
+    fn first_left(&self, room: &Room) -> Option<IpNet> {
+        let left = room.without(&self.others_blocks, self.own_blocks.keys());
+        let blocks_in = |range: AddressRange| {
+            let following = move |net: &IpNet| {
+                let last = AddressRange::from(*net).last();
+                if last < range.last() { room.block_of(successor(last)) } else { None }
+            };
+            std::iter::successors(room.block_of(range.first()), following)
+        };
+        let mut blocks = left.ranges().flat_map(blocks_in).take(MOST_LOOKS);
+        blocks.find(|net| room.blocks.contains(*net) && self.is_claimable(room, *net))
     }
 
     /// Whether a pool has neither a free address here nor a block under way.

@@ -85,6 +85,18 @@ impl Pods {
         if self.state().book.let_empty_blocks_go(Instant::now(), delay) {
             self.0.news.notify_one();
         }
+        self.hold_blocks(look).await;
+        if !std::mem::replace(&mut self.state().is_settled, true) {
+            self.0.news.notify_one();
+        }
+        self.take_marks_off().await;
+        self.give_blocks_back().await;
+        // Last, because the store may take its time, and routers wait for what is above.
+        self.claim_ahead().await;
+    }
+
+    /// Claims another block of each pool of which all are nearly full.
+    async fn claim_ahead(&self) {
         let nearly_full = self.state().book.pools_nearly_full();
         for pool in nearly_full {
             let _alone = self.0.claiming.lock().await;
@@ -94,12 +106,6 @@ impl Pods {
                 tracing::warn!(pool, "no further block yet: {}", refusal.message);
             }
         }
-        self.take_marks_off().await;
-        self.hold_blocks(look).await;
-        if !std::mem::replace(&mut self.state().is_settled, true) {
-            self.0.news.notify_one();
-        }
-        self.give_blocks_back().await;
     }
 
     /// Brings the kernel's routes in line with the blocks that are ours. Those of an earlier run may be there still, and somebody may

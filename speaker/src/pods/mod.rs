@@ -46,7 +46,6 @@ use tokio::sync::Notify;
 use crate::picture::MissingNode;
 use book::Book;
 use journal::Journal;
-use reach::Behind;
 use record::{ClaimVersion, Owner};
 use world::World;
 
@@ -106,7 +105,6 @@ struct State {
     book: Book,
     journal: Journal,
     world: World,
-    behind: Behind,
     leaving: Vec<Leaving>,
     /// Blocks that the kernel holds, and why it does not hold others.
     held: BTreeSet<IpNet>,
@@ -179,7 +177,6 @@ impl Pods {
             book: Book::new(node, records),
             journal,
             world: World::new(node, &Self::watches(node)),
-            behind: Behind::default(),
             leaving: Vec::new(),
             held: BTreeSet::new(),
             problems: BTreeMap::new(),
@@ -204,8 +201,7 @@ impl Pods {
 
     /// Takes an event of the store in.
     pub fn handle(&self, event: &Event) {
-        let State { book, world, behind, lost_blocks, .. } = &mut *self.state();
-        behind.handle(event);
+        let State { book, world, lost_blocks, .. } = &mut *self.state();
         if world.handle(event, book, lost_blocks) {
             self.0.changed.notify_waiters();
             self.0.untended.notify_one();

@@ -123,6 +123,20 @@ impl Room {
         self.usable.is_empty()
     }
 
+    /// All of the pool but for what is left out and these.
+    pub(super) fn without<'a>(&self, others: &AddressSet, own: impl Iterator<Item = &'a IpNet>) -> AddressSet {
+        let mut left = self.whole.clone();
+        for other in others.common(&self.whole).ranges().chain(own.map(|net| AddressRange::from(*net))) {
+            left.remove(other);
+        }
+        left
+    }
+
+    /// The block that an address is in, where the pool is made of blocks.
+    pub(super) fn block_of(&self, address: IpAddr) -> Option<IpNet> {
+        IpNet::new(address, self.pool.block_length?).ok().map(|net| net.trunc())
+    }
+
     /// Whether a block has anything that may be handed out.
     pub(super) fn is_worth_claiming(&self, net: IpNet) -> bool {
         self.whole.overlaps(AddressRange::from(net))
@@ -179,7 +193,7 @@ pub(super) fn single(address: IpAddr) -> AddressRange {
     AddressRange::from(IpNet::from(address))
 }
 
-fn successor(address: IpAddr) -> IpAddr {
+pub(super) fn successor(address: IpAddr) -> IpAddr {
     let number = AddressRange::number(address).saturating_add(1);
     if address.is_ipv4() { AddressRange::ipv4(number) } else { AddressRange::ipv6(number) }
 }

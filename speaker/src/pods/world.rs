@@ -60,6 +60,16 @@ impl World {
         self.node_uid.as_deref()
     }
 
+    /// Who the cluster is, where that is said.
+    pub(super) fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// All pools for pods.
+    pub(super) fn pod_pools(&self) -> impl Iterator<Item = &PodPool> {
+        self.pod_pools.values()
+    }
+
     /// Claims of single addresses that this node has made, with the UIDs of their owners.
     pub(super) fn own_claims(&self) -> &BTreeMap<IpAddr, (Vec<String>, ClaimVersion)> {
         &self.own_claims

@@ -314,3 +314,21 @@ fn a_block_across_what_others_have_is_void() {
     assert_eq!(claimable.len(), 12, "sixteen but for four");
     book.set_verdicts(BTreeMap::new(), AddressSet::default());
 }
+
+#[test]
+fn the_last_block_of_a_large_pool_is_found() {
+    let mut book = Book::new("node-1", Vec::new());
+    let raw = r#"{"metadata":{"name":"p"},"spec":{"subnet":"10.0.0.0/12","blockPrefixLength":26}}"#;
+    let large = PodPool::check(&serde_json::from_str::<kinds::PodPool>(raw).unwrap()).unwrap();
+    book.set_pool("p", Some(large));
+    let last: IpNet = "10.9.7.64/26".parse().unwrap();
+    for number in 0..1u32 << 14 {
+        let net: IpNet = format!("{}/26", std::net::Ipv4Addr::from(0x0a00_0000 + (number << 6))).parse().unwrap();
+        if net != last {
+            book.set_foreign_block(net);
+        }
+    }
+    assert_eq!(book.next_block("p"), Some(last));
+    book.set_foreign_block(last);
+    assert_eq!(book.next_block("p"), None);
+}
