@@ -225,7 +225,13 @@ impl Desk {
                     }
                     Kind::PodPool => Event::PodPoolDeleted(key.name),
                     Kind::ClusterNetwork if key.name == Network::NAME => Event::NetworkApplied(None),
-                    Kind::ClusterNetwork | Kind::RouteServer | Kind::EndpointSlice | Kind::Pod | Kind::Secret => return,
+                    Kind::ClusterLink
+                    | Kind::ClusterNetwork
+                    | Kind::EdgeHost
+                    | Kind::RouteServer
+                    | Kind::EndpointSlice
+                    | Kind::Pod
+                    | Kind::Secret => return,
                 };
                 self.plan.handle_event(now, event);
             }
@@ -276,7 +282,12 @@ impl Desk {
                     return;
                 }
             },
-            Object::RouteServer(_) | Object::EndpointSlice(_) | Object::Pod(_) | Object::Secret(_) => return,
+            Object::ClusterLink(_)
+            | Object::EdgeHost(_)
+            | Object::RouteServer(_)
+            | Object::EndpointSlice(_)
+            | Object::Pod(_)
+            | Object::Secret(_) => return,
         };
         self.plan.handle_event(now, event);
     }

@@ -22,7 +22,7 @@ fn samples_and_refusals() -> Result<()> {
     scene("samples and refusals", |scene| {
         let plane = start_plane(scene)?;
 
-        for sample in ["addresses.yaml", "pods.yaml", "routing.yaml", "route-server.yaml"] {
+        for sample in ["addresses.yaml", "pods.yaml", "routing.yaml", "route-server.yaml", "clusters.yaml"] {
             let path = workspace().join("docs/samples").join(sample);
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             plane.apply_with(&text, &["--validate=strict"]).with_context(|| format!("docs/samples/{sample}"))?;
@@ -70,7 +70,54 @@ const fn route_server(name: &'static str, spec: &'static str, answer: &'static s
     Refusal { name, kind: "RouteServer", spec, answer }
 }
 
+const fn link(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "ClusterLink", spec, answer }
+}
+
+const fn edge(name: &'static str, spec: &'static str, answer: &'static str) -> Refusal {
+    Refusal { name, kind: "EdgeHost", spec, answer }
+}
+
 const REFUSALS: &[Refusal] = &[
+    link("no endpoints", "{remoteCluster: s, remoteASN: 64502, endpoints: []}", "should have at least 1 item"),
+    link("no address", "{remoteCluster: s, remoteASN: 64502, endpoints: [banana]}", "must be an IPv4 or IPv6 address"),
+    link("an ASN of nobody", "{remoteCluster: s, remoteASN: 0, endpoints: [10.80.2.11]}", "spec.remoteASN"),
+    link(
+        "host bits",
+        "{remoteCluster: s, remoteASN: 64502, endpoints: [10.80.2.11], acceptCIDRs: {pods: [10.2.0.1/16]}}",
+        "host bits must be zero",
+    ),
+    link(
+        "an unknown class",
+        "{remoteCluster: s, remoteASN: 64502, endpoints: [10.80.2.11], exports: [Nodes]}",
+        "supported values: \"Pods\", \"Services\", \"LoadBalancers\"",
+    ),
+    link(
+        "near and far",
+        "{remoteCluster: s, remoteASN: 64502, endpoints: [10.80.2.11], ttlSecurity: {hops: 1}, ebgpMultihop: {ttl: 4}}",
+        "ttlSecurity and ebgpMultihop exclude each other",
+    ),
+    link(
+        "BFD from afar over one hop",
+        "{remoteCluster: s, remoteASN: 64502, endpoints: [10.80.2.11], ttlSecurity: {hops: 1}, bfd: {minimumTTL: 9}}",
+        "bfd.minimumTTL is for gateways several hops away",
+    ),
+    edge("no prefix", "{address: 10.90.0.17, asn: 64617}", "exactly one of prefix and pool must be given"),
+    edge(
+        "a prefix and a pool",
+        "{address: 10.90.0.17, asn: 64617, prefix: 10.99.17.0/28, pool: stands}",
+        "exactly one of prefix and pool must be given",
+    ),
+    edge(
+        "a length of a prefix",
+        "{address: 10.90.0.17, asn: 64617, prefix: 10.99.17.0/28, prefixLength: 28}",
+        "prefixLength is for a prefix from pool",
+    ),
+    edge(
+        "near and far",
+        "{address: 10.90.0.17, asn: 64617, prefix: 10.99.17.0/28, ttlSecurity: {hops: 1}, ebgpMultihop: {ttl: 4}}",
+        "ttlSecurity and ebgpMultihop exclude each other",
+    ),
     pool("no addresses", "{addresses: []}", "should have at least 1 item"),
     pool("no range", "{addresses: [banana]}", "must be a CIDR like 192.0.2.0/24, an address, or a range first-last"),
     pool("host bits", "{addresses: [192.0.2.1/24]}", "host bits must be zero"),

@@ -195,7 +195,12 @@ impl Picture {
                 self.intent.set_pod_pool(pool.metadata.name.as_deref().unwrap_or_default(), Some(labels));
             }
             // Not watched, or not for routes.
-            Object::Namespace(_) | Object::NodeReport(_) | Object::Pod(_) | Object::RouteServer(_) => {}
+            Object::ClusterLink(_)
+            | Object::EdgeHost(_)
+            | Object::Namespace(_)
+            | Object::NodeReport(_)
+            | Object::Pod(_)
+            | Object::RouteServer(_) => {}
         }
         Ok(())
     }
@@ -230,7 +235,8 @@ impl Picture {
                 }
             }
             Kind::PodPool => self.intent.set_pod_pool(&key.name, None),
-            Kind::Namespace | Kind::NodeReport | Kind::Pod | Kind::RouteServer => {}
+            Kind::ClusterLink | Kind::EdgeHost | Kind::Namespace | Kind::NodeReport | Kind::Pod | Kind::RouteServer => {
+            }
         }
     }
 

@@ -66,6 +66,9 @@ pub fn node_report(
         prefixes: count(prefixes),
         bfd_scheduling: bfd.scheduling.map(|scheduling| scheduling.to_string()),
         sessions: reports,
+        links: Vec::new(),
+        connected: Vec::new(),
+        problems: Vec::new(),
         pods,
     });
     report

@@ -18,6 +18,8 @@ pub struct Network {
     pub pod_cidrs: Vec<IpNet>,
     /// Where ClusterIPs come from.
     pub service_cidrs: Vec<IpNet>,
+    /// Where Services of type LoadBalancer have their addresses.
+    pub load_balancer_cidrs: Vec<IpNet>,
     /// Where the nodes have their addresses.
     pub fabric_cidrs: Vec<IpNet>,
 }
@@ -39,6 +41,7 @@ impl Network {
             asn: spec.asn.and_then(|number| findings.take("spec.asn", number, asn(number))),
             pod_cidrs: cidrs("spec.podCIDRs", &spec.pod_cidrs, &mut findings),
             service_cidrs: cidrs("spec.serviceCIDRs", &spec.service_cidrs, &mut findings),
+            load_balancer_cidrs: cidrs("spec.loadBalancerCIDRs", &spec.load_balancer_cidrs, &mut findings),
             fabric_cidrs: cidrs("spec.fabricCIDRs", &spec.fabric_cidrs, &mut findings),
         };
         findings.conclude(Some(network))

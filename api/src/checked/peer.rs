@@ -349,7 +349,7 @@ pub(super) fn timers(at: &str, raw: &kinds::Timers, findings: &mut Findings) -> 
 }
 
 /// Only where it is asked for: see `docs/adr/0006-graceful-restart-is-asked-for.md`.
-fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Findings) -> Option<Duration> {
+pub(super) fn graceful_restart(raw: Option<&kinds::GracefulRestart>, findings: &mut Findings) -> Option<Duration> {
     let raw = raw?;
     let seconds = raw.restart_time_seconds;
     let checked = u16::try_from(seconds).ok().filter(|seconds| (1..=4095).contains(seconds));

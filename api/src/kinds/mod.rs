@@ -12,8 +12,10 @@ mod address_claim;
 mod address_pool;
 mod advertisement;
 mod bgp_peer;
+mod cluster_link;
 mod cluster_network;
 mod condition;
+mod edge_host;
 mod node_report;
 mod pod_pool;
 mod route_server;
@@ -27,8 +29,10 @@ pub use address_claim::*;
 pub use address_pool::*;
 pub use advertisement::*;
 pub use bgp_peer::*;
+pub use cluster_link::*;
 pub use cluster_network::*;
 pub use condition::*;
+pub use edge_host::*;
 pub use node_report::*;
 pub use pod_pool::*;
 pub use route_server::*;
@@ -42,7 +46,9 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         AddressPool::crd(),
         Advertisement::crd(),
         BgpPeer::crd(),
+        ClusterLink::crd(),
         ClusterNetwork::crd(),
+        EdgeHost::crd(),
         NodeReport::crd(),
         PodPool::crd(),
         RouteServer::crd(),

@@ -53,9 +53,51 @@ pub struct NodeReportStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["peer"]))]
     pub sessions: Vec<SessionReport>,
+    /// What the node makes of the routes of each other cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["link"]))]
+    pub links: Vec<LinkReport>,
+    /// The networks that the node is directly connected to. Not given: nobody has looked, as no cluster is linked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub connected: Vec<ConnectedReport>,
+    /// What keeps learned routes from working on the node, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub problems: Vec<ReportText>,
     /// The pods that have addresses of ours. Not given: the speaker hands none out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodsReport>,
+}
+
+/// What a node makes of the routes of another cluster, or of a host outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkReport {
+    /// The ClusterLink's name, or `edge/` and the EdgeHost's.
+    #[schemars(length(max = 253))]
+    pub link: String,
+    /// Prefixes that are in order.
+    pub accepted: i64,
+    /// Prefixes of these that the node's kernel has a route to.
+    pub installed: i64,
+    /// Prefixes that are refused now.
+    pub refused: i64,
+    /// The first refusals by prefix, with the names of both owners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub refusals: Vec<ReportText>,
+}
+
+/// A network that a node is directly connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectedReport {
+    /// The network.
+    pub cidr: CidrText,
+    /// The interface.
+    #[schemars(length(max = 15))]
+    pub interface: String,
 }
 
 /// The pods of a node that have addresses of ours.

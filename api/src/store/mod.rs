@@ -17,7 +17,10 @@ use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 use crate::checked::{ObjectRef, ServiceKey};
-use crate::kinds::{AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, NodeReport, PodPoolStatus};
+use crate::kinds::{
+    AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, ClusterLinkStatus, ClusterNetworkStatus,
+    EdgeHostStatus, NodeReport, PodPoolStatus,
+};
 
 pub use directory::{DirectoryStore, OpenError, Place, Problem};
 pub use kubernetes::{ConnectError, KubernetesStore, LOG_DIRECTIVES};
@@ -145,8 +148,29 @@ pub enum Status {
     BgpPeer(BgpPeerStatus),
     /// Of an Advertisement.
     Advertisement(AdvertisementStatus),
+    /// Of a ClusterLink.
+    ClusterLink(ClusterLinkStatus),
+    /// Of the ClusterNetwork.
+    ClusterNetwork(ClusterNetworkStatus),
+    /// Of an EdgeHost.
+    EdgeHost(EdgeHostStatus),
     /// Of a PodPool.
     PodPool(PodPoolStatus),
+}
+
+impl Status {
+    /// The kind of the object whose status it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::AddressPool(_) => Kind::AddressPool,
+            Self::BgpPeer(_) => Kind::BgpPeer,
+            Self::Advertisement(_) => Kind::Advertisement,
+            Self::ClusterLink(_) => Kind::ClusterLink,
+            Self::ClusterNetwork(_) => Kind::ClusterNetwork,
+            Self::EdgeHost(_) => Kind::EdgeHost,
+            Self::PodPool(_) => Kind::PodPool,
+        }
+    }
 }
 
 /// Runs one method of whichever home the store has.

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::checked::ObjectRef;
 use crate::kinds::{
-    AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, PodPool, RouteServer,
+    AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterLink, ClusterNetwork, EdgeHost, NodeReport, PodPool,
+    RouteServer,
 };
 use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service};
 
@@ -117,6 +118,8 @@ kinds! {
     BgpPeer(BgpPeer), "BGPPeer", namespaced: false;
     Advertisement(Advertisement), "Advertisement", namespaced: false;
     ClusterNetwork(ClusterNetwork), "ClusterNetwork", namespaced: false;
+    ClusterLink(ClusterLink), "ClusterLink", namespaced: false;
+    EdgeHost(EdgeHost), "EdgeHost", namespaced: false;
     RouteServer(RouteServer), "RouteServer", namespaced: false;
     NodeReport(NodeReport), "NodeReport", namespaced: false;
     PodPool(PodPool), "PodPool", namespaced: false;

@@ -40,6 +40,13 @@ fn keep_status(object: &mut Object, earlier: &Object) {
             Arc::make_mut(now).status.clone_from(&earlier.status);
         }
         (Object::PodPool(now), Object::PodPool(earlier)) => Arc::make_mut(now).status.clone_from(&earlier.status),
+        (Object::ClusterLink(now), Object::ClusterLink(earlier)) => {
+            Arc::make_mut(now).status.clone_from(&earlier.status);
+        }
+        (Object::ClusterNetwork(now), Object::ClusterNetwork(earlier)) => {
+            Arc::make_mut(now).status.clone_from(&earlier.status);
+        }
+        (Object::EdgeHost(now), Object::EdgeHost(earlier)) => Arc::make_mut(now).status.clone_from(&earlier.status),
         (Object::Service(now), Object::Service(earlier)) => Arc::make_mut(now).status.clone_from(&earlier.status),
         _ => {}
     }
@@ -53,6 +60,8 @@ fn same_spec(now: &Object, earlier: &Object) -> bool {
         (Object::ClusterNetwork(now), Object::ClusterNetwork(earlier)) => now.spec == earlier.spec,
         (Object::RouteServer(now), Object::RouteServer(earlier)) => now.spec == earlier.spec,
         (Object::PodPool(now), Object::PodPool(earlier)) => now.spec == earlier.spec,
+        (Object::ClusterLink(now), Object::ClusterLink(earlier)) => now.spec == earlier.spec,
+        (Object::EdgeHost(now), Object::EdgeHost(earlier)) => now.spec == earlier.spec,
         _ => true,
     }
 }

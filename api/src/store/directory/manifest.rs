@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::documents::{Document, split};
 use super::fields::{allowed_beside, decode, drop_server_set, shown};
 use super::problem::{Fault, Place};
-use crate::checked::{Advertisement, Invalid, LoadBalancer, Network, Peer, PodPool, Pool, RouteServer};
+use crate::checked::{Advertisement, EdgeHost, Invalid, Link, LoadBalancer, Network, Peer, PodPool, Pool, RouteServer};
 use crate::kinds::crds;
 use crate::kubernetes::{Service, ServiceStatus};
 use crate::store::{Kind, Object, ObjectKey};
@@ -100,8 +100,16 @@ fn broken(key: Option<ObjectKey>, faults: Vec<Fault>) -> Outcome {
 
 const GROUP: &str = "roadstead.dev";
 /// Those of our kinds that people write.
-const OURS: &[Kind] =
-    &[Kind::AddressPool, Kind::Advertisement, Kind::BgpPeer, Kind::ClusterNetwork, Kind::PodPool, Kind::RouteServer];
+const OURS: &[Kind] = &[
+    Kind::AddressPool,
+    Kind::Advertisement,
+    Kind::BgpPeer,
+    Kind::ClusterLink,
+    Kind::ClusterNetwork,
+    Kind::EdgeHost,
+    Kind::PodPool,
+    Kind::RouteServer,
+];
 /// Those of Kubernetes' kinds that we read.
 const THEIRS: &[Kind] = &[Kind::EndpointSlice, Kind::Namespace, Kind::Node, Kind::Pod, Kind::Secret, Kind::Service];
 
@@ -234,7 +242,9 @@ fn ours(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
         Kind::AddressPool => decode(&value).map(|object: crate::kinds::AddressPool| object.into()),
         Kind::BgpPeer => decode(&value).map(|object: crate::kinds::BgpPeer| object.into()),
         Kind::Advertisement => decode(&value).map(|object: crate::kinds::Advertisement| object.into()),
+        Kind::ClusterLink => decode(&value).map(|object: crate::kinds::ClusterLink| object.into()),
         Kind::ClusterNetwork => decode(&value).map(|object: crate::kinds::ClusterNetwork| object.into()),
+        Kind::EdgeHost => decode(&value).map(|object: crate::kinds::EdgeHost| object.into()),
         Kind::RouteServer => decode(&value).map(|object: crate::kinds::RouteServer| object.into()),
         Kind::PodPool => decode(&value).map(|object: crate::kinds::PodPool| object.into()),
         Kind::AddressClaim | Kind::NodeReport => Err(vec![Fault::whole("is written by Roadstead alone")]),
@@ -288,6 +298,18 @@ pub(super) fn as_written(mut object: Object) -> Object {
             Arc::make_mut(&mut pool).status = None;
             Object::PodPool(pool)
         }
+        Object::ClusterLink(mut link) => {
+            Arc::make_mut(&mut link).status = None;
+            Object::ClusterLink(link)
+        }
+        Object::ClusterNetwork(mut network) => {
+            Arc::make_mut(&mut network).status = None;
+            Object::ClusterNetwork(network)
+        }
+        Object::EdgeHost(mut host) => {
+            Arc::make_mut(&mut host).status = None;
+            Object::EdgeHost(host)
+        }
         Object::Service(mut service) => {
             let completed = Arc::make_mut(&mut service);
             completed.status = ServiceStatus::default();
@@ -333,7 +355,9 @@ fn check(object: &Object) -> Result<(), Vec<Invalid>> {
         Object::AddressPool(pool) => Pool::check(pool).map(drop),
         Object::BgpPeer(peer) => Peer::check(peer).map(drop),
         Object::Advertisement(advertisement) => Advertisement::check(advertisement).map(drop),
+        Object::ClusterLink(link) => Link::check(link).map(drop),
         Object::ClusterNetwork(network) => Network::check(network).map(drop),
+        Object::EdgeHost(host) => EdgeHost::check(host).map(drop),
         Object::RouteServer(server) => RouteServer::check(server).map(drop),
         Object::PodPool(pool) => PodPool::check(pool).map(drop),
         Object::Service(service) => check_service(service),

@@ -190,13 +190,8 @@ impl DirectoryStore {
     }
 
     pub(super) async fn write_status(&self, name: &str, status: &Status) -> Result<(), WriteError> {
-        let kind = match status {
-            Status::AddressPool(_) => "AddressPool",
-            Status::BgpPeer(_) => "BGPPeer",
-            Status::Advertisement(_) => "Advertisement",
-            Status::PodPool(_) => "PodPool",
-        };
-        let (object, name, status) = (ObjectRef::cluster(kind, name), name.to_owned(), status.clone());
+        let (object, name, status) =
+            (ObjectRef::cluster(status.kind().as_str(), name), name.to_owned(), status.clone());
         self.write(object, move |writer, view| writer.write_status(&name, &status, view)).await
     }
 

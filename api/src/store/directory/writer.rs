@@ -257,17 +257,16 @@ impl Writer {
     }
 
     pub(super) fn write_status(&mut self, name: &str, status: &Status, view: &View) -> Result<(), WriteError> {
-        let kind = match status {
-            Status::AddressPool(_) => Kind::AddressPool,
-            Status::BgpPeer(_) => Kind::BgpPeer,
-            Status::Advertisement(_) => Kind::Advertisement,
-            Status::PodPool(_) => Kind::PodPool,
-        };
-        let key = ObjectKey { kind, namespace: String::new(), name: name.to_owned() };
+        let key = ObjectKey { kind: status.kind(), namespace: String::new(), name: name.to_owned() };
         let current = view.get(&key).ok_or_else(|| WriteError::NotFound(key.object()))?;
         let before = match &current {
             Object::AddressPool(pool) => pool.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone()),
             Object::PodPool(pool) => pool.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone()),
+            Object::ClusterLink(link) => link.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone()),
+            Object::ClusterNetwork(network) => {
+                network.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone())
+            }
+            Object::EdgeHost(host) => host.status.as_ref().map_or_else(Vec::new, |status| status.conditions.clone()),
             _ => Vec::new(),
         };
         self.write_object(&key, current, view, |object| match (object, status) {
@@ -281,11 +280,21 @@ impl Writer {
             (Object::PodPool(object), Status::PodPool(status)) => {
                 Arc::make_mut(object).status = Some(status.clone());
             }
+            (Object::ClusterLink(object), Status::ClusterLink(status)) => {
+                Arc::make_mut(object).status = Some(status.clone());
+            }
+            (Object::ClusterNetwork(object), Status::ClusterNetwork(status)) => {
+                Arc::make_mut(object).status = Some(status.clone());
+            }
+            (Object::EdgeHost(object), Status::EdgeHost(status)) => Arc::make_mut(object).status = Some(status.clone()),
             _ => {}
         })?;
         match status {
             Status::AddressPool(status) => say_changes(&key, &before, &status.conditions),
             Status::PodPool(status) => say_changes(&key, &before, &status.conditions),
+            Status::ClusterLink(status) => say_changes(&key, &before, &status.conditions),
+            Status::ClusterNetwork(status) => say_changes(&key, &before, &status.conditions),
+            Status::EdgeHost(status) => say_changes(&key, &before, &status.conditions),
             Status::BgpPeer(_) | Status::Advertisement(_) => {}
         }
         Ok(())

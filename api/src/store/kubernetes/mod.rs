@@ -31,7 +31,8 @@ use tokio::time::timeout;
 use super::{EVENT_QUEUE, Event, Kind, Notice, Status, Watch, WriteError};
 use crate::checked::{ObjectRef, ServiceKey};
 use crate::kinds::{
-    AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterNetwork, NodeReport, PodPool, RouteServer,
+    AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterLink, ClusterNetwork, EdgeHost, NodeReport, PodPool,
+    RouteServer,
 };
 use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service};
 use health::Health;
@@ -95,6 +96,8 @@ impl KubernetesStore {
             Kind::BgpPeer => spawn!(Api::<BgpPeer>::all(client)),
             Kind::Advertisement => spawn!(Api::<Advertisement>::all(client)),
             Kind::ClusterNetwork => spawn!(Api::<ClusterNetwork>::all(client)),
+            Kind::ClusterLink => spawn!(Api::<ClusterLink>::all(client)),
+            Kind::EdgeHost => spawn!(Api::<EdgeHost>::all(client)),
             Kind::RouteServer => spawn!(Api::<RouteServer>::all(client)),
             Kind::NodeReport => spawn!(Api::<NodeReport>::all(client)),
             Kind::PodPool => spawn!(Api::<PodPool>::all(client)),
@@ -154,6 +157,11 @@ impl KubernetesStore {
             Status::Advertisement(status) => {
                 self.apply_status::<Advertisement>(Kind::Advertisement, name, status).await
             }
+            Status::ClusterLink(status) => self.apply_status::<ClusterLink>(Kind::ClusterLink, name, status).await,
+            Status::ClusterNetwork(status) => {
+                self.apply_status::<ClusterNetwork>(Kind::ClusterNetwork, name, status).await
+            }
+            Status::EdgeHost(status) => self.apply_status::<EdgeHost>(Kind::EdgeHost, name, status).await,
             Status::PodPool(status) => self.apply_status::<PodPool>(Kind::PodPool, name, status).await,
         }
     }

@@ -62,7 +62,7 @@ fn what_is_no_kind_of_ours() {
     check(
         &ours("v1alpha1", "AddressPol"),
         &[
-            "f:1: document 1: kind: \"AddressPol\": must be one of AddressPool, Advertisement, BGPPeer, ClusterNetwork, PodPool, RouteServer",
+            "f:1: document 1: kind: \"AddressPol\": must be one of AddressPool, Advertisement, BGPPeer, ClusterLink, ClusterNetwork, EdgeHost, PodPool, RouteServer",
         ],
     );
     check(
