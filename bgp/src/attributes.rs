@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::{Asn, Community, ExtendedCommunity, LargeCommunity, LinkBandwidth};
+use crate::{Asn, Community, ExtendedCommunity, LargeCommunity, LinkBandwidth, NextHops};
 
-/// What an embedder attaches to a route that it wants announced. ORIGIN is always IGP, the next hop is the session's own.
+/// What an embedder attaches to a route that it wants announced. ORIGIN is always IGP.
 ///
 /// Ordered and compared by value, so that equal sets are one set however they were made; the engine interns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,11 @@ pub struct RouteAttributes {
     pub med: Option<u32>,
     /// How many times our own AS number is put in front of the one that an external peer gets anyway.
     pub prepend: u8,
+    /// The ways behind us that the route has come, neighbour first: of a route that was learned on another session. Our own number
+    /// goes before it to external peers.
+    pub as_path: AsPath,
+    /// Told instead of the session's own: where packets are to go that need not come by here.
+    pub next_hops: NextHops,
 }
 
 /// ORIGIN (RFC 4271 section 5.1.1).
@@ -55,6 +60,7 @@ pub(crate) struct PathAttributes {
 
 /// An AS_PATH, neighbour first. AS_SETs do not occur: RFC 9774 has them treated as a withdrawal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct AsPath(pub Vec<Asn>);
 
 impl AsPath {

@@ -159,11 +159,21 @@ pub enum ExtendedNextHop {
 }
 
 /// One address for each family.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct NextHops {
     pub ipv4: Option<Ipv4Addr>,
     pub ipv6: Option<Ipv6Addr>,
+}
+
+impl NextHops {
+    /// For routes of this family.
+    pub(crate) fn of(self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4Unicast => self.ipv4.map(IpAddr::V4),
+            Family::Ipv6Unicast => self.ipv6.map(IpAddr::V6),
+        }
+    }
 }
 
 /// The TCP connection under a session.

@@ -22,6 +22,16 @@ pub(crate) enum NextHop {
     V6 { address: Ipv6Addr, link_local: Option<Ipv6Addr> },
 }
 
+impl NextHop {
+    /// An address that is not of a link.
+    pub(crate) const fn global(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6 { address, link_local: None },
+        }
+    }
+}
+
 /// One for each family, as far as there is one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SessionNextHops {

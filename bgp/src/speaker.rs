@@ -33,8 +33,8 @@ use crate::peer::{Context, Peer};
 use crate::random::SplitMix64;
 use crate::rib::{Interner, Rib};
 use crate::{
-    ConfigError, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage,
-    RouteQuery, RouteTable, SessionError, Shutdown, UnknownPeer,
+    ChangedRoute, ConfigError, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig, PeerKey, PeerStatus, RouteChange,
+    RoutePage, RouteQuery, RouteTable, SessionError, Shutdown, UnknownPeer,
 };
 
 /// The engine: every peer, and the routes of each.
@@ -320,6 +320,17 @@ impl Speaker {
             RouteTable::In(Some(key)) => Ok(self.rib.page_in(Some(peer(key)?.member()), query)),
             RouteTable::Out(key) => Ok(peer(key)?.routes_out(&self.rib, query)),
         }
+    }
+
+    /// From now on [`Speaker::changed_routes`] tells what changes, beginning with everything that there is.
+    pub fn follow_routes(&mut self) {
+        self.rib.follow();
+    }
+
+    /// Up to `limit` accepted routes that have changed since they were asked for, as they are now; to be asked for again until there
+    /// are none. [`Event::RoutesChanged`] says when there are more. A prefix that changes often meanwhile is told once.
+    pub fn changed_routes(&mut self, limit: usize) -> Vec<ChangedRoute> {
+        self.rib.take_changed(limit)
     }
 
     /// The paths to a prefix, the best first, and for each other one the rule by which the best is better.

@@ -21,9 +21,9 @@ use super::{SetPeerError, closing, socket};
 use crate::bfd::BfdEvent;
 use crate::record::{RecordedSpeaker, RecordingEnd};
 use crate::{
-    Accepted, ConfigError, ConnectionId, DynamicPeers, DynamicStatus, Endpoints, Event, ExplainedPath, LearnedPath,
-    NextHopRoute, Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, SelectionDeferral,
-    Shutdown, UnknownPeer,
+    Accepted, ChangedRoute, ConfigError, ConnectionId, DynamicPeers, DynamicStatus, Endpoints, Event, ExplainedPath,
+    LearnedPath, NextHopRoute, Output, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery,
+    SelectionDeferral, Shutdown, UnknownPeer,
 };
 
 pub(super) enum Command {
@@ -42,6 +42,8 @@ pub(super) enum Command {
     BfdStatus { reply: oneshot::Sender<BfdThreadStatus> },
     Learned { reply: oneshot::Sender<BTreeMap<IpNet, Vec<LearnedPath>>> },
     Routes { query: RouteQuery, reply: oneshot::Sender<Result<RoutePage, UnknownPeer>> },
+    FollowRoutes,
+    ChangedRoutes { limit: usize, reply: oneshot::Sender<Vec<ChangedRoute>> },
     Explain { prefix: IpNet, reply: oneshot::Sender<Vec<ExplainedPath>> },
     Shutdown { shutdown: Shutdown, reply: oneshot::Sender<()> },
 }
@@ -272,6 +274,10 @@ impl Engine {
             }
             Command::Routes { query, reply } => {
                 let _ = reply.send(self.speaker.routes(&query));
+            }
+            Command::FollowRoutes => self.speaker.follow_routes(),
+            Command::ChangedRoutes { limit, reply } => {
+                let _ = reply.send(self.speaker.changed_routes(limit));
             }
             Command::Explain { prefix, reply } => {
                 let _ = reply.send(self.speaker.explain(&prefix));

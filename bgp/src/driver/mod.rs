@@ -42,8 +42,9 @@ pub use self::bfd::{BfdThreadStatus, Scheduling};
 use self::engine::{Command, Engine};
 use self::recording::RecordingFile;
 use crate::{
-    AoAlgorithm, ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath, NextHopRoute, PeerConfig,
-    PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, SelectionDeferral, Shutdown, UnknownPeer,
+    AoAlgorithm, ChangedRoute, ConfigError, DynamicPeers, DynamicStatus, Event, ExplainedPath, LearnedPath,
+    NextHopRoute, PeerConfig, PeerKey, PeerStatus, RouteChange, RoutePage, RouteQuery, SelectionDeferral, Shutdown,
+    UnknownPeer,
 };
 
 /// Where to listen, and the seed of every jitter.
@@ -265,6 +266,16 @@ impl Handle {
     /// An engine that has ended; within, a peer that is not there.
     pub async fn routes(&self, query: RouteQuery) -> Result<Result<RoutePage, UnknownPeer>, Stopped> {
         self.ask(|reply| Command::Routes { query, reply }).await
+    }
+
+    /// See [`Speaker::follow_routes`](crate::Speaker::follow_routes).
+    pub async fn follow_routes(&self) -> Result<(), Stopped> {
+        self.tell(Command::FollowRoutes).await
+    }
+
+    /// See [`Speaker::changed_routes`](crate::Speaker::changed_routes). Asking for many keeps the engine from other work meanwhile.
+    pub async fn changed_routes(&self, limit: usize) -> Result<Vec<ChangedRoute>, Stopped> {
+        self.ask(|reply| Command::ChangedRoutes { limit, reply }).await
     }
 
     /// See [`Speaker::explain`](crate::Speaker::explain).

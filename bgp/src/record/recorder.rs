@@ -10,8 +10,8 @@ use super::entry::{Entry, RecordingEnd, Taken, encode_changes, encode_config};
 use super::recording;
 use crate::bfd::BfdFailure;
 use crate::{
-    Accepted, ConfigError, ConnectionId, DynamicPeers, Endpoints, NextHopRoute, Output, PeerConfig, PeerKey,
-    RouteChange, SelectionDeferral, Shutdown, Speaker, UnknownPeer,
+    Accepted, ChangedRoute, ConfigError, ConnectionId, DynamicPeers, Endpoints, NextHopRoute, Output, PeerConfig,
+    PeerKey, RouteChange, SelectionDeferral, Shutdown, Speaker, UnknownPeer,
 };
 
 /// A [`Speaker`] with the same inputs, and a recording of them if one was asked for.
@@ -195,6 +195,16 @@ impl RecordedSpeaker {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.record(now, |at| Entry::HandleTimeout { at });
         self.speaker.handle_timeout(now);
+    }
+
+    /// See [`Speaker::follow_routes`]. That somebody looks changes nothing, so it is not recorded.
+    pub fn follow_routes(&mut self) {
+        self.speaker.follow_routes();
+    }
+
+    /// See [`Speaker::changed_routes`].
+    pub fn changed_routes(&mut self, limit: usize) -> Vec<ChangedRoute> {
+        self.speaker.changed_routes(limit)
     }
 
     /// See [`Speaker::poll_output`].

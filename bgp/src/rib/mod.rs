@@ -29,7 +29,7 @@ mod replacement;
 mod selection;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -71,6 +71,14 @@ pub struct ExplainedPath {
     pub verdict: Verdict,
 }
 
+/// A prefix whose paths have changed, and those that it has now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedRoute {
+    pub prefix: IpNet,
+    /// As of [`Speaker::explain`](crate::Speaker::explain); none: nobody tells of it any more.
+    pub paths: Vec<ExplainedPath>,
+}
+
 /// Why a path is chosen or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
@@ -108,6 +116,8 @@ pub(crate) struct Rib {
     /// Nothing is told of others' routes for the time being; what is to be told is noted as ever.
     held: bool,
     octets: Vec<u8>,
+    /// Whose paths have changed since somebody looked; nothing while nobody does.
+    followed: Option<BTreeSet<IpNet>>,
     /// Once something is known of them.
     next_hops: Option<Box<NextHops>>,
 }
@@ -130,6 +140,7 @@ impl Rib {
             woken: Vec::new(),
             held: false,
             octets: Vec::new(),
+            followed: None,
             next_hops: None,
         }
     }
@@ -209,6 +220,9 @@ impl Rib {
         self.table.note_change();
         let source_relay = self.relays[source.index()];
         let destination = self.table.get_mut(id);
+        if let Some(followed) = &mut self.followed {
+            followed.insert(destination.prefix);
+        }
         for group in self.groups.iter().filter(|group| source_relay.passes_to(group.relay)) {
             let view = View { member: None, relay: group.relay, identities: &self.identities, relays: &self.relays };
             let audience = match change {
@@ -286,6 +300,18 @@ impl Rib {
             (destination.prefix, paths)
         };
         self.table.reachable().map(|(_, destination)| paths(destination)).collect()
+    }
+
+    /// Notes from now on which prefixes' paths change; those that there are count as changed.
+    pub(crate) fn follow(&mut self) {
+        self.followed = Some(self.table.reachable().map(|(_, destination)| destination.prefix).collect());
+    }
+
+    /// Takes up to `limit` of the prefixes that are noted, in their order, each with its paths as they are now.
+    pub(crate) fn take_changed(&mut self, limit: usize) -> Vec<ChangedRoute> {
+        let noted = self.followed.iter_mut().flat_map(|followed| std::iter::from_fn(|| followed.pop_first()));
+        let prefixes: Vec<IpNet> = noted.take(limit).collect();
+        prefixes.into_iter().map(|prefix| ChangedRoute { prefix, paths: self.explain(&prefix) }).collect()
     }
 
     /// The paths to a prefix, the best first, and why each is where it is.

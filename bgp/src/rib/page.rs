@@ -15,7 +15,7 @@ use super::table::{Destination, PrefixId};
 use super::{AdjRibOut, Rib};
 use crate::next_hop::NextHop;
 use crate::update::Export;
-use crate::{AsPath, Family, LearnedPath, Origin, PeerKey, RouteAttributes};
+use crate::{Family, LearnedPath, Origin, PeerKey, RouteAttributes};
 
 /// Which routes are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,21 +189,20 @@ impl AdjRibOut {
 
 /// A route of ours as the peer has it.
 fn path_told(peer: &PeerKey, family: Family, attributes: &RouteAttributes, export: &Export) -> LearnedPath {
-    let next_hop = match (export.next_hops.of(family), family) {
+    let next_hop = match (export.next_hop(family, attributes), family) {
         (Some(NextHop::V4(address)), _) => IpAddr::V4(address),
         (Some(NextHop::V6 { address, .. }), _) => IpAddr::V6(address),
         // Nothing is told without one.
         (None, Family::Ipv4Unicast) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         (None, Family::Ipv6Unicast) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let copies = if export.internal { 0 } else { 1 + usize::from(attributes.prepend) };
     LearnedPath {
         peer: peer.clone(),
         path_id: 0,
         stale: false,
         next_hop,
         origin: Origin::Igp,
-        as_path: AsPath(vec![export.local_asn; copies]),
+        as_path: export.as_path(attributes),
         med: attributes.med,
         local_preference: export.internal.then(|| attributes.local_preference.unwrap_or(100)),
         communities: attributes.communities.clone(),

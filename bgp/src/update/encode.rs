@@ -34,6 +34,18 @@ pub(crate) struct Export {
 }
 
 impl Export {
+    /// The route's own next hop, or else the session's.
+    pub(crate) fn next_hop(&self, family: Family, attributes: &RouteAttributes) -> Option<NextHop> {
+        attributes.next_hops.of(family).map(NextHop::global).or_else(|| self.next_hops.of(family))
+    }
+
+    /// RFC 4271 section 5.1.2: nothing of ours towards our own AS, our own number before the rest towards others.
+    pub(crate) fn as_path(&self, attributes: &RouteAttributes) -> crate::AsPath {
+        let own = if self.internal { 0 } else { 1 + usize::from(attributes.prepend) };
+        let path = std::iter::repeat_n(self.local_asn, own).chain(attributes.as_path.0.iter().copied());
+        crate::AsPath(path.collect())
+    }
+
     /// Those that are asked for, and the bandwidth as one of them.
     pub(crate) fn extended_communities(&self, attributes: &RouteAttributes) -> Vec<ExtendedCommunity> {
         let bandwidth = attributes.link_bandwidth;
@@ -63,6 +75,9 @@ const MP_REACH_OVERHEAD: usize = 4 + 2 + 1 + 1 + 16 + 1;
 /// MP_UNREACH_NLRI without NLRI: flags, type, two octets of length; AFI, SAFI.
 const MP_UNREACH_OVERHEAD: usize = 4 + 2 + 1;
 
+/// RFC 4271 section 4.3: the length of a segment is one octet.
+const MAX_SEGMENT: usize = 255;
+
 /// One UPDATE that withdraws as many of the prefixes as fit, and how many that are.
 pub(crate) fn encode_withdrawals<'a>(
     family: Family,
@@ -90,7 +105,7 @@ pub(crate) fn encode_announcements<'a>(
     prefixes: impl Iterator<Item = &'a IpNet>,
     export: &Export,
 ) -> Result<(Bytes, usize), TooLarge> {
-    let next_hop = export.next_hops.of(family).ok_or(TooLarge::NoNextHop(family))?;
+    let next_hop = export.next_hop(family, attributes).ok_or(TooLarge::NoNextHop(family))?;
     let mut block = Vec::new();
     encode_path_attributes(&path_attributes(attributes, next_hop, export), &mut block, export.four_octet_asn, false)
         .map_err(|error| TooLarge::Codec(error.to_string()))?;
@@ -130,12 +145,8 @@ pub(crate) fn encode_end_of_rib(family: Family, export: &Export) -> Bytes {
 }
 
 fn path_attributes(attributes: &RouteAttributes, next_hop: NextHop, export: &Export) -> Vec<PathAttribute> {
-    // RFC 4271 section 5.1.2: nothing towards our own AS, our own number towards others.
-    let segments = if export.internal {
-        Vec::new()
-    } else {
-        vec![AsPathSegment::AsSequence(vec![export.local_asn.0; 1 + usize::from(attributes.prepend)])]
-    };
+    let path: Vec<u32> = export.as_path(attributes).0.into_iter().map(|asn| asn.0).collect();
+    let segments = path.chunks(MAX_SEGMENT).map(|segment| AsPathSegment::AsSequence(segment.to_vec())).collect();
     let mut list = vec![PathAttribute::Origin(Origin::Igp), PathAttribute::AsPath(AsPath { segments })];
     if let NextHop::V4(next_hop) = next_hop {
         list.push(PathAttribute::NextHop(next_hop));

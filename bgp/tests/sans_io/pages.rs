@@ -1,7 +1,8 @@
 //! Reading tables from outside: everything is shown once, however small the pages, and what a peer has is shown as it has it.
 
 use roadstead_bgp::{
-    Cursor, NextHops, RouteAttributes, RouteChange, RouteFilter, RouteQuery, RouteTable, ShownRoute, Standing,
+    AsPath, Asn, Cursor, NextHops, RouteAttributes, RouteChange, RouteFilter, RouteQuery, RouteTable, ShownRoute,
+    Standing,
 };
 use std::sync::Arc;
 
@@ -70,6 +71,17 @@ fn what_the_peer_was_told_is_shown_as_it_has_it() {
             ("64500 64500 64500".to_owned(), "192.0.2.10".to_owned())
         );
     }
+    let next_hops = NextHops { ipv4: Some("192.0.2.66".parse().unwrap()), ..NextHops::default() };
+    let passed_on = RouteAttributes { as_path: AsPath(vec![Asn(7)]), next_hops, ..RouteAttributes::default() };
+    script.update_routes(vec![RouteChange::Announce("203.0.113.9/32".parse().unwrap(), Arc::new(passed_on))]);
+    script.read();
+    let told = read(&script, &out, RouteFilter::Within("203.0.113.9/32".parse().unwrap()), 1);
+    assert_eq!(
+        (told[0].path.as_path.to_string(), told[0].path.next_hop.to_string()),
+        ("64500 7".into(), "192.0.2.66".into())
+    );
+    script.update_routes(vec![withdraw("203.0.113.9/32")]);
+    script.read();
     // What waits for a socket that is full is not what the peer has.
     script.reading = false;
     script.update_routes(vec![announce("203.0.113.1/32"), announce("203.0.113.3/32"), withdraw("203.0.113.2/32")]);

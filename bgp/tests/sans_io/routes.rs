@@ -548,3 +548,26 @@ fn the_last_hundred_refusals_are_kept_also_when_the_session_is_gone() {
     assert!(last.is_sorted_by_key(|refusal| refusal.at));
     assert_eq!((last[99].prefix, last[99].as_path.0.len()), ("10.0.255.255/32".parse().unwrap(), Refusal::MAX_AS_PATH));
 }
+
+#[test]
+fn whoever_follows_the_routes_is_told_what_there_is_and_then_what_changes() {
+    let mut script = Script::established(config());
+    let changed = |script: &mut Script, limit| -> Vec<(String, usize)> {
+        let changed = script.speaker.changed_routes(limit);
+        changed.into_iter().map(|route| (route.prefix.to_string(), route.paths.len())).collect()
+    };
+    script.send(&announcement("18 cb 00 71"));
+    assert!(changed(&mut script, 9).is_empty(), "nobody follows");
+    script.speaker.follow_routes();
+    assert_eq!(changed(&mut script, 9), [("203.0.113.0/24".to_owned(), 1)]);
+    assert!(changed(&mut script, 9).is_empty());
+    // Twice changed is one entry, as it is when it is asked for; and no more are given than are asked for.
+    script.send(&announcement("18 c6 33 64"));
+    script.send(&announcement("18 c6 33 64"));
+    script.send(&announcement("18 cb 00 71"));
+    assert_eq!(changed(&mut script, 1), [("198.51.100.0/24".to_owned(), 1)]);
+    script.speaker.remove_peer(script.now, &key()).unwrap();
+    let gone = [("198.51.100.0/24".to_owned(), 0), ("203.0.113.0/24".to_owned(), 0)];
+    assert_eq!(changed(&mut script, 9), gone);
+    assert!(changed(&mut script, 9).is_empty());
+}

@@ -127,6 +127,25 @@ fn golden_bytes() {
 }
 
 #[test]
+fn a_route_of_another_session_keeps_its_path_and_may_keep_its_next_hop() {
+    let behind: Vec<Asn> = (0..300).map(|index| Asn(65_000 + index)).collect();
+    let next_hops = crate::NextHops { ipv4: Some("10.80.1.21".parse().unwrap()), ipv6: None };
+    let attributes =
+        RouteAttributes { as_path: crate::AsPath(behind.clone()), next_hops, ..RouteAttributes::default() };
+    let list = prefixes(&["203.0.113.0/24"]);
+    for internal in [false, true] {
+        let (message, _) =
+            encode_announcements(Family::Ipv4Unicast, &attributes, list.iter(), &export(internal, true)).unwrap();
+        let seen = read_update(&message, true);
+        let own = (!internal).then_some(64500);
+        let expected: Vec<u32> = own.into_iter().chain(behind.iter().map(|asn| asn.0)).collect();
+        // More than one segment holds.
+        assert_eq!(seen.as_path, Some(expected));
+        assert_eq!(seen.next_hop.as_deref(), Some("10.80.1.21"));
+    }
+}
+
+#[test]
 fn a_second_decoder_sees_what_was_meant() {
     let attributes = RouteAttributes {
         communities: vec!["64500:100".parse().unwrap(), Community::NO_EXPORT, "64500:100".parse().unwrap()],
@@ -136,6 +155,7 @@ fn a_second_decoder_sees_what_was_meant() {
         local_preference: Some(200),
         med: Some(5),
         prepend: 2,
+        ..RouteAttributes::default()
     };
     let common = SeenUpdate {
         med: Some(5),
