@@ -45,6 +45,7 @@ impl From<&RouteSettings> for Route {
                 local_preference: settings.local_preference,
                 med: settings.med,
                 prepend: settings.prepend,
+                ..RouteAttributes::default()
             }),
         }
     }
