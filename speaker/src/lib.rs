@@ -2,8 +2,10 @@
 //!
 //! The pure part is [`picture`], the store as one node sees it: [`intent`] says what is to be announced, to whom, with which
 //! attributes, and [`session`] turns a `BGPPeer` into a session. [`fn@run`] joins it to the engine of `roadstead-bgp`; [`report`],
-//! [`http`] and [`local`] show what is going on. [`pods`] gives the pods of the node their addresses.
+//! [`http`] and [`local`] show what is going on. [`pods`] gives the pods of the node their addresses, [`fib`] puts learned routes into
+//! the kernel.
 
+pub mod fib;
 pub mod http;
 pub mod intent;
 pub mod local;
