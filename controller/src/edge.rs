@@ -118,6 +118,7 @@ pub(crate) fn raw_claim(claim: &Claim, version: Option<&Version>) -> AddressClai
         namespace: owner.namespace.as_deref().map(ObjectName::from),
         name: ObjectName(owner.name.clone()),
         uid: uid.clone(),
+        interface: None,
         share_key: owner.share_key.clone(),
         ports: owner.ports.iter().map(raw_port).collect(),
     });
@@ -127,6 +128,8 @@ pub(crate) fn raw_claim(claim: &Claim, version: Option<&Version>) -> AddressClai
         owners: owners.collect(),
         node_name: claim.node.as_deref().map(ObjectName::from),
         released: claim.released.map(seconds),
+        // Nothing that a controller replaces is kept: it writes claims of Services and of blocks, and such as nobody has.
+        kept: None,
     };
     let mut raw = AddressClaim::new(ClaimName::from(claim.net).as_str(), spec);
     if claim.assured > 0 {

@@ -56,6 +56,8 @@ pub struct PodPool {
     pub priority: Option<i32>,
     /// How long a freed address rests.
     pub reuse_delay: Duration,
+    /// Whether a StatefulSet's pod that is made anew gets the address that the pod of its name had.
+    pub sticky: bool,
     /// Whether no address is handed out any more.
     pub disabled: bool,
     /// What routers are told.
@@ -190,6 +192,7 @@ impl PodPool {
             default: spec.default,
             priority,
             reuse_delay,
+            sticky: spec.sticky,
             disabled: spec.disabled,
             advertise: spec.advertise,
             is_judged: is_judged(raw),

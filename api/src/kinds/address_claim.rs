@@ -48,6 +48,11 @@ pub struct AddressClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40), extend("format" = "date-time"))]
     pub released: Option<String>,
+    /// Since when the owner, a StatefulSet's pod, is gone, RFC 3339: the address waits for the next pod of its name (`sticky` of the pool).
+    /// The speaker of the node where that starts takes the claim over; else that of `nodeName` deletes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40), extend("format" = "date-time"))]
+    pub kept: Option<String>,
 }
 
 /// One owner of a claim.
@@ -64,6 +69,10 @@ pub struct ClaimOwner {
     /// The owner's UID: a Service deleted and made again is another owner.
     #[schemars(length(max = 64))]
     pub uid: String,
+    /// The interface of a Pod that has the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15))]
+    pub interface: Option<String>,
     /// The key under which the owner shares the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

@@ -104,6 +104,9 @@ pub struct PodPoolSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 2592000))]
     pub reuse_delay_seconds: i64,
+    /// True: a StatefulSet's pod that is made anew gets the address that the pod of its name had, where its node may hand that out.
+    #[serde(default)]
+    pub sticky: bool,
     /// True: no address is handed out any more; pods keep those that they have.
     #[serde(default)]
     pub disabled: bool,

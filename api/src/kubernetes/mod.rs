@@ -9,6 +9,7 @@ mod node;
 mod pod;
 mod secret;
 mod service;
+mod stateful_set;
 
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointSlice};
 pub use namespace::Namespace;
@@ -16,6 +17,7 @@ pub use node::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus};
 pub use pod::{Pod, PodSpec, PodStatus};
 pub use secret::Secret;
 pub use service::{Ingress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus};
+pub use stateful_set::{Ordinals, StatefulSet, StatefulSetSpec};
 
 /// Names a reduced kind for kube, which needs to know where on the API server it lives.
 macro_rules! resource {

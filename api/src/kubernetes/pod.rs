@@ -1,3 +1,4 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,13 @@ impl Pod {
     /// Whether its containers have ended for good: such a pod needs no address any more, though the object may stay for days.
     pub fn is_over(&self) -> bool {
         matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
+    /// The StatefulSet that made it, if one did.
+    pub fn stateful_set(&self) -> Option<&str> {
+        let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
+        let made_it = |owner: &&OwnerReference| owner.controller == Some(true) && owner.kind == "StatefulSet";
+        owners.iter().find(made_it).map(|owner| owner.name.as_str())
     }
 }
 
@@ -40,4 +48,7 @@ pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed or Unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// Its address, once all its interfaces have theirs.
+    #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
 }

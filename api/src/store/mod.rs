@@ -21,6 +21,7 @@ use crate::kinds::{
     AddressClaim, AddressPoolStatus, AdvertisementStatus, BgpPeerStatus, ClusterLinkStatus, ClusterNetworkStatus,
     EdgeHostStatus, NodeReport, PodPoolStatus,
 };
+use crate::kubernetes::{Pod, StatefulSet};
 
 pub use directory::{DirectoryStore, OpenError, Place, Problem};
 pub use kubernetes::{ConnectError, KubernetesStore, LOG_DIRECTIVES};
@@ -199,6 +200,22 @@ impl Store {
         either!(self, store => store.claim(name).await)
     }
 
+    /// Reads a pod, on whatever node it is; `None`: there is none. A directory knows no more pods than it tells of.
+    pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, WriteError> {
+        match self {
+            Self::Kubernetes(store) => store.pod(namespace, name).await,
+            Self::Directory(_) => Err(not_in_a_directory("Pod", namespace, name)),
+        }
+    }
+
+    /// Reads a StatefulSet; `None`: there is none. A directory has none, and cannot tell.
+    pub async fn stateful_set(&self, namespace: &str, name: &str) -> Result<Option<StatefulSet>, WriteError> {
+        match self {
+            Self::Kubernetes(store) => store.stateful_set(namespace, name).await,
+            Self::Directory(_) => Err(not_in_a_directory("StatefulSet", namespace, name)),
+        }
+    }
+
     /// Replaces a claim whose `uid` and `resourceVersion` are still those in it.
     pub async fn replace_claim(&self, claim: &AddressClaim) -> Result<AddressClaim, WriteError> {
         either!(self, store => store.replace_claim(claim).await)
@@ -237,4 +254,9 @@ impl Store {
             Self::Directory(store) => store.notify(notice),
         }
     }
+}
+
+fn not_in_a_directory(kind: &'static str, namespace: &str, name: &str) -> WriteError {
+    let reason = "not read from a directory of manifests".to_owned();
+    WriteError::Unavailable { object: ObjectRef::namespaced(kind, namespace, name), reason }
 }

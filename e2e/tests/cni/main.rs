@@ -1,7 +1,10 @@
 //! `roadstead-cni` under the real main plugins, called as a container runtime calls them, on machines with the network cards of a cloud.
 
 mod bad_input;
+mod cluster;
 mod reach;
+mod shared;
+mod sticky;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +14,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use roadstead_e2e::kubernetes::{Chart, ControlPlane, User};
 use roadstead_e2e::network::{Fabric, Namespace};
 use roadstead_e2e::product::{self, Manifests};
 use roadstead_e2e::{Process, Scene, output_of, scene, wait_until};
@@ -396,138 +398,5 @@ spec: {subnet: 10.64.0.0/24, gateway: 10.64.0.1, nodeNames: [node-1], default: t
         Ok(())
     })?;
     ensure!(addresses.is_some_and(|all| all.len() == 200), "two containers have one address");
-    Ok(())
-}
-
-const SHARED: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop, annotations: {roadstead.dev/pools: '[{\"interface\": \"eth0\", \"pools\": [\"sha*\"]}]'}}
----
-apiVersion: roadstead.dev/v1alpha1
-kind: PodPool
-metadata: {name: shared}
-spec: {subnet: 10.64.0.0/24, ranges: [10.64.0.10-10.64.0.29], gateway: 10.64.0.1}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: default, namespace: shop}
-";
-
-fn pod(name: &str, node: &str) -> String {
-    format!(
-        "---
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: shop}}
-spec: {{nodeName: {node}, automountServiceAccountToken: false, containers: [{{name: c, image: none}}]}}
-"
-    )
-}
-
-/// Under the rights of the chart, never as admin.
-#[test]
-fn two_nodes_share_a_pool_and_no_address() -> Result<()> {
-    scene("cni-shared", shared_pool)
-}
-
-fn shared_pool(scene: &Scene) -> Result<()> {
-    let fabric = Fabric::new(scene, "switch")?;
-    let control = fabric.machine(scene, "control", &["10.99.0.100/24"])?;
-    let plane = ControlPlane::start(scene, Some(&control), "10.99.0.100", &[])?;
-    plane.serve_our_kinds()?;
-    plane.kubectl("create namespace roadstead-system")?;
-    plane.apply(&Chart::render_with(&["speaker.pods=true"])?.rights())?;
-    plane.apply(SHARED)?;
-    let mut controller = product::command("roadstead-controller", Some(&control))?;
-    controller.arg("--kubeconfig").arg(plane.kubeconfig(User::CONTROLLER));
-    let _controller = Process::start(scene, "controller", &controller)?;
-    let mut nodes = Vec::new();
-    for (name, address) in [("node-1", "10.99.0.11"), ("node-2", "10.99.0.12")] {
-        plane.make_node(name, &[address])?;
-        let machine = fabric.machine(scene, name, &[&format!("{address}/24")])?;
-        let state = scene.subdirectory(&format!("state-{name}"))?;
-        let socket = state.join("speaker.sock");
-        let mut command = product::command("roadstead-speaker", Some(&machine))?;
-        command.arg("--kubeconfig").arg(plane.speaker_kubeconfig(name)?).args(["--node", name]);
-        command.arg("--state").arg(&state).arg("--socket").arg(&socket);
-        let speaker = Process::start(scene, &format!("speaker-{name}"), &command)?;
-        let config = json!({
-            "cniVersion": "1.0.0", "name": "net", "type": "bridge",
-            "ipam": { "type": "roadstead-cni", "socket": socket },
-        });
-        nodes.push((name, machine, config, speaker));
-    }
-    scene.step("two nodes, each with its speaker");
-
-    // Twenty addresses for twenty-two pods, asked for by both nodes at once.
-    let names: Vec<Vec<String>> =
-        nodes.iter().map(|(node, ..)| (0..11).map(|n| format!("{node}-pod-{n}")).collect()).collect();
-    let pods = nodes.iter().zip(&names).flat_map(|((node, ..), names)| names.iter().map(|name| pod(name, node)));
-    plane.apply(&pods.collect::<String>())?;
-    let uid_of = |name: &str| -> Result<String> {
-        let object = plane.get(&format!("pod -n shop {name}"))?;
-        Ok(object.pointer("/metadata/uid").and_then(Value::as_str).context("no UID")?.to_owned())
-    };
-    let mut containers = Vec::new();
-    for ((_, machine, config, _), names) in nodes.iter().zip(&names) {
-        for name in names {
-            let container =
-                Container { pod: Some((name.clone(), uid_of(name)?)), ..Container::named(&format!("c-{name}")) };
-            containers.push((machine, config, container));
-        }
-    }
-    let calls = containers.iter().map(|(machine, config, container)| move || call(machine, "ADD", config, container));
-    let results = at_once(calls.collect());
-    let mut given = BTreeSet::new();
-    let mut holders = Vec::new();
-    for (result, (machine, config, container)) in results.into_iter().zip(&containers) {
-        match result {
-            Ok(answer) => {
-                let address = addresses(&answer).concat();
-                ensure!(given.insert(address.clone()), "{address} was given twice");
-                holders.push((address, *machine, *config, container));
-            }
-            Err(error) => check_refused(Err(error), 101, &["pool shared: all of its addresses"])?,
-        }
-    }
-    ensure!(given.len() == 20, "{} of 20 addresses were given", given.len());
-    let claims = || -> Result<BTreeSet<String>> {
-        let list = plane.get("addressclaims")?;
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        Ok(items.iter().filter_map(|item| Some(format!("{}/24", item["metadata"]["name"].as_str()?))).collect())
-    };
-    ensure!(claims()? == given, "claims: {:?}", claims()?);
-    scene.step("every address has one owner, and a claim that says so");
-
-    let events = wait_until("an event of a pod without an address", SOON, || {
-        let events = plane.get("events -n shop")?.to_string();
-        ensure!(events.contains("NoAddress") && events.contains("pool shared: all of its addresses"), "{events}");
-        Ok(events)
-    })?;
-    drop(events);
-    wait_until("the pool's status counts them", SOON, || {
-        let pool = plane.get("podpool shared")?;
-        let counts = (pool.pointer("/status/allocated"), pool.pointer("/status/total"));
-        ensure!(counts == (Some(&json!("20")), Some(&json!("20"))), "{pool}");
-        Ok(())
-    })?;
-
-    // A container that claims to be a pod which it is not.
-    let (_, machine, config, holder) = &holders[0];
-    let (name, _) = holder.pod.clone().context("every container here is a pod's")?;
-    let liar = Container { pod: Some((name, "another-uid".to_owned())), ..Container::named("liar") };
-    check_refused(call(machine, "ADD", config, &liar), 104, &["another-uid"])?;
-
-    // What is given back is claimed by nobody, and can be had by the other node.
-    for (_, machine, config, container) in &holders {
-        call(machine, "DEL", config, container)?;
-    }
-    wait_until("no claim is left", SOON, || {
-        let left = claims()?;
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
-    })?;
-    scene.step("no claim is left");
     Ok(())
 }

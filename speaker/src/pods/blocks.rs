@@ -201,9 +201,9 @@ impl Book {
         self.own_blocks.iter()
     }
 
-    /// How many addresses of a block pods have.
+    /// How many addresses of a block pods have, or are kept for one.
     pub(crate) fn allocated_in(&self, net: IpNet) -> usize {
-        self.records().flat_map(|record| &record.held).filter(|held| net.contains(&held.address)).count()
+        self.journal().flat_map(|record| &record.held).filter(|held| net.contains(&held.address)).count()
     }
 
     /// What routers are to be told of, with its pool: blocks that are `held` in the kernel, and addresses of pods.
@@ -241,7 +241,7 @@ impl Book {
 
     /// Whether anybody has, or is about to have, an address of a block, or one of them still rests.
     fn is_in_use(&self, net: IpNet) -> bool {
-        let is_held = self.records().flat_map(|record| &record.held).any(|held| net.contains(&held.address));
+        let is_held = self.journal().flat_map(|record| &record.held).any(|held| net.contains(&held.address));
         let mut others = self.reserved.values().flatten().chain(self.resting.keys());
         is_held || others.any(|address| net.contains(address))
     }

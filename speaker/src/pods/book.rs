@@ -14,6 +14,7 @@ use roadstead_cni::socket::{AddRequest, AssignedAddress, Assignment, Attachment,
 
 use super::blocks::OwnBlock;
 use super::choice::{self, Candidate, Line, Unfit};
+use super::kept::{PodsClaim, Released};
 use super::record::{ClaimVersion, Held, Owner, Record};
 use super::room::{Room, Surroundings, single};
 use super::wish::{FIRST_INTERFACE, Wish, default_route_interface};
@@ -37,6 +38,10 @@ pub(crate) struct Book {
     /// Why the last that wanted an address of a pool got none, where the pool had no more.
     exhausted: BTreeMap<String, String>,
     records: BTreeMap<Owner, Record>,
+    /// What waits here for the next pod of a name, by the owner that it had.
+    pub(super) kept: BTreeMap<Owner, Record>,
+    /// Claims of pods' addresses that wait in the store, or may come to.
+    pub(super) pods_claims: BTreeMap<IpAddr, PodsClaim>,
     attachments: HashMap<Attachment, Owner>,
     /// Owners that are being served.
     pub(super) reserved: BTreeMap<Owner, BTreeSet<IpAddr>>,
@@ -56,6 +61,8 @@ pub(crate) struct Pod {
     pub(crate) namespace: String,
     pub(crate) namespace_labels: Labels,
     pub(crate) namespace_annotations: Labels,
+    /// Whether a StatefulSet made it: then another of its name comes after it.
+    pub(crate) is_of_stateful_set: bool,
 }
 
 /// What an ADD comes to.
@@ -88,8 +95,16 @@ impl Book {
     /// The book of a node, with what its journal holds.
     pub(crate) fn new(node: &str, records: Vec<Record>) -> Self {
         let mut book = Self { node: node.to_owned(), ..Self::default() };
+        let (kept, records): (Vec<Record>, Vec<Record>) =
+            records.into_iter().partition(|record| record.kept_since.is_some());
         for record in records {
             book.insert(record);
+        }
+        for mut record in kept {
+            // Its heir had come, and that was not written down any more.
+            record.held.retain(|held| !book.taken.contains(held.address));
+            record.held.iter().for_each(|held| book.take(held.address));
+            book.kept.insert(record.owner.clone(), record);
         }
         book
     }
@@ -100,6 +115,9 @@ impl Book {
 
     pub(crate) fn set_pool(&mut self, name: &str, pool: Option<PodPool>) {
         let Some(pool) = pool else { return drop(self.pools.remove(name)) };
+        if !pool.sticky {
+            self.forget_claims_of(name);
+        }
         let mut next = self.pools.remove(name).map(Room::into_places);
         let mut room = Room::new(pool, &self.surroundings());
         if let Some(next) = next.take() {
@@ -170,14 +188,19 @@ impl Book {
         self.records.values()
     }
 
-    /// Whether an owner has addresses.
-    pub(crate) fn has(&self, owner: &Owner) -> bool {
-        self.records.contains_key(owner)
+    /// All that the journal has to tell: who has addresses, and for whom some wait.
+    pub(crate) fn journal(&self) -> impl Iterator<Item = &Record> + Clone {
+        self.records.values().chain(self.kept.values())
     }
 
-    /// Whether a pod of this UID has addresses, or is being served.
-    pub(crate) fn has_owner(&self, uid: &str) -> bool {
-        self.records.keys().chain(self.reserved.keys()).any(|owner| owner.uid == uid)
+    /// Whether an owner has addresses, or what it had waits.
+    pub(crate) fn has(&self, owner: &Owner) -> bool {
+        self.records.contains_key(owner) || self.kept.contains_key(owner)
+    }
+
+    /// Whether a container's interface has addresses.
+    pub(crate) fn has_attachment(&self, attachment: &Attachment) -> bool {
+        self.attachments.contains_key(attachment)
     }
 
     /// Whether a pod of this UID has this address, or is being served with it.
@@ -188,10 +211,10 @@ impl Book {
             || reserved.any(|(_, addresses)| addresses.contains(&address))
     }
 
-    /// How many addresses of each pool are in use here without a claim, which would be counted as well.
+    /// How many addresses of each pool are in use or kept here without a claim, which would be counted as well.
     pub(crate) fn unclaimed(&self) -> BTreeMap<String, i64> {
         let mut count = BTreeMap::new();
-        for held in self.records.values().flat_map(|record| &record.held).filter(|held| held.claim.is_none()) {
+        for held in self.journal().flat_map(|record| &record.held).filter(|held| held.claim.is_none()) {
             *count.entry(held.pool.clone()).or_default() += 1;
         }
         count
@@ -263,6 +286,8 @@ impl Book {
             netns: request.netns.clone(),
             held,
             assignment,
+            is_of_stateful_set: pod.is_some_and(|pod| pod.is_of_stateful_set),
+            kept_since: None,
         };
         Ok(Reservation::New(record, to_claim))
     }
@@ -308,13 +333,14 @@ impl Book {
         Some(record.clone())
     }
 
-    /// Takes the addresses of a container's interface back. A container that has none, or whose pod has another sandbox by now, is
-    /// nobody's loss.
-    pub(crate) fn release(&mut self, now: Instant, attachment: &Attachment) -> Option<Record> {
+    /// Takes the addresses of a container's interface back; `wall` is the Unix time. A container that has none, or whose pod has another
+    /// sandbox by now, is nobody's loss.
+    pub(crate) fn release(&mut self, now: Instant, wall: i64, attachment: &Attachment) -> Option<Released> {
         let owner = self.attachments.remove(attachment)?;
         let record = self.records.remove(&owner)?;
-        self.rest(now, &record.held);
-        Some(record)
+        let (released, free) = self.keep(&record, wall);
+        self.rest(now, &free);
+        Some(released)
     }
 
     /// Whether the interface has its addresses, and the runtime has no others for it.
@@ -381,6 +407,7 @@ impl Book {
             namespace: pod.map(|pod| (pod.namespace.as_str(), &pod.namespace_labels)),
             pod_labels: &known.labels,
         };
+        let kept = self.kept_for(request, pod);
         let (fit, mut lines) = choice::choose(&self.pools, &self.overlaps, &wish, &candidate);
         let refuse = |code: u32, what: &str, lines: &[Line]| {
             let details = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -399,7 +426,7 @@ impl Book {
             return Err(refuse(Refusal::NO_POOL, "no pool serves it", &lines).into());
         }
         if !request.requested.is_empty() {
-            return match self.grant(&request.requested, &fit, &mut lines) {
+            return match self.grant(&request.requested, &fit, &kept, &mut lines) {
                 Some(granted) => Ok(granted),
                 None => Err(refuse(Refusal::ADDRESS, "not all of the requested addresses can be had", &lines).into()),
             };
@@ -408,6 +435,14 @@ impl Book {
         for is_ipv4 in [true, false] {
             let of_family: Vec<&&Room> = fit.iter().filter(|room| room.pool.is_ipv4() == is_ipv4).collect();
             let mut found = None;
+            let has = |room: &&&&Room, (pool, address): &(String, IpAddr)| {
+                *pool == room.pool.name && room.pool.sticky && room.contains(*address)
+            };
+            let back = of_family.iter().find_map(|room| kept.iter().find(|kept| has(&room, kept)));
+            if let Some(back) = back {
+                chosen.push(back.clone());
+                continue;
+            }
             for room in &of_family {
                 let name = &room.pool.name;
                 if let Some(address) = room.next_free() {
@@ -436,11 +471,18 @@ impl Book {
     }
 
     /// The pool of each requested address, if all can be had.
-    fn grant(&self, requested: &[IpAddr], fit: &[&Room], lines: &mut Vec<Line>) -> Option<Vec<(String, IpAddr)>> {
+    fn grant(
+        &self,
+        requested: &[IpAddr],
+        fit: &[&Room],
+        kept: &[(String, IpAddr)],
+        lines: &mut Vec<Line>,
+    ) -> Option<Vec<(String, IpAddr)>> {
         let mut granted = Vec::new();
         for address in requested {
+            let is_back = kept.iter().any(|(_, kept)| kept == address);
             match fit.iter().find(|room| room.contains(*address)) {
-                Some(room) if self.taken.contains(*address) => {
+                Some(room) if self.taken.contains(*address) && !is_back => {
                     lines.push(Line(room.pool.name.clone(), Unfit::Taken(*address)));
                 }
                 Some(room) => granted.push((room.pool.name.clone(), *address)),
@@ -517,9 +559,9 @@ impl Book {
     }
 
     /// Lets an address be found again, unless somebody else has it still.
-    fn free(&mut self, address: IpAddr) {
+    pub(super) fn free(&mut self, address: IpAddr) {
         let is_reserved = self.reserved.values().any(|addresses| addresses.contains(&address));
-        let is_held = self.records.values().flat_map(|record| &record.held).any(|held| held.address == address);
+        let is_held = self.journal().flat_map(|record| &record.held).any(|held| held.address == address);
         if !is_reserved && !is_held && !self.foreign.contains(&address) && !self.resting.contains_key(&address) {
             self.taken.remove(single(address));
             self.pools.values_mut().for_each(|room| room.give_back(address));

@@ -179,11 +179,12 @@ fn claim_of(net: IpNet, pool: &str, node: &str, uid: Option<&str>) -> AddressCla
         namespace: None,
         name: node.into(),
         uid: uid.unwrap_or_default().to_owned(),
+        interface: None,
         share_key: None,
         ports: Vec::new(),
     };
     let cidr = net.to_string().as_str().into();
     let node_name = Some(node.into());
-    let spec = AddressClaimSpec { cidr, pool: pool.into(), owners: vec![owner], node_name, released: None };
+    let spec = AddressClaimSpec { cidr, pool: pool.into(), owners: vec![owner], node_name, released: None, kept: None };
     AddressClaim::new(ClaimName::from(net).as_str(), spec)
 }

@@ -75,8 +75,8 @@ impl Journal {
     }
 
     /// Writes the file anew when most of it is history.
-    pub(super) fn tidy<'a>(&mut self, records: impl ExactSizeIterator<Item = &'a Record>) -> io::Result<()> {
-        if self.lines > 2 * records.len() + SLACK {
+    pub(super) fn tidy<'a>(&mut self, records: impl Iterator<Item = &'a Record> + Clone) -> io::Result<()> {
+        if self.lines > 2 * records.clone().count() + SLACK {
             *self = Self::written_anew(&self.path.clone(), records)?;
         }
         Ok(())

@@ -22,6 +22,7 @@ mod book;
 mod choice;
 mod hold;
 mod journal;
+mod kept;
 mod kernel;
 mod reach;
 mod record;
@@ -41,12 +42,13 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use roadstead_api::kinds::{BlockReport, CidrText, PodPoolReport, PodsReport};
 use roadstead_api::store::{Event, Kind, Store, Watch};
+use roadstead_cni::socket::Attachment;
 use tokio::sync::Notify;
 
 use crate::picture::MissingNode;
 use book::Book;
 use journal::Journal;
-use record::{ClaimVersion, Owner};
+use record::{ClaimVersion, Owner, Record};
 use world::World;
 
 /// The journal's name in the state directory.
@@ -106,6 +108,8 @@ struct State {
     journal: Journal,
     world: World,
     leaving: Vec<Leaving>,
+    /// DELs that came before everything was read: until then nobody knows what waits for whom.
+    early: BTreeSet<Attachment>,
     /// Blocks that the kernel holds, and why it does not hold others.
     held: BTreeSet<IpNet>,
     problems: BTreeMap<IpNet, String>,
@@ -119,11 +123,20 @@ struct State {
     is_settled: bool,
 }
 
-/// Claims that are to be deleted. Their addresses are given to nobody before.
+/// Claims that are to be deleted, or marked as kept. Their addresses are given to nobody before.
 struct Leaving {
     /// Who is out of the journal once they are.
     owner: Option<Owner>,
-    claims: Vec<(IpAddr, ClaimVersion)>,
+    claims: Vec<(IpAddr, ClaimVersion, End)>,
+}
+
+/// What is to become of a claim whose address nobody has any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Anybody may have the address.
+    Free,
+    /// It waits for the next pod of its owner's name.
+    Kept,
 }
 
 impl State {
@@ -132,18 +145,31 @@ impl State {
         self.announced.contains_key(&net) || self.withdrawing.contains_key(&net)
     }
 
-    /// Lets addresses go: those of shared pools when their claims are deleted, and the journal forgets the owner then.
-    fn leave(&mut self, owner: Option<Owner>, claims: Vec<(IpAddr, ClaimVersion)>) {
+    /// Lets addresses go whose claims are to be deleted.
+    fn leave(&mut self, claims: Vec<(IpAddr, ClaimVersion)>) {
+        let claims = claims.into_iter().map(|(address, claim)| (address, claim, End::Free));
+        self.part(None, claims.collect());
+    }
+
+    /// Lets addresses go: those of shared pools when that is done with their claims, and the journal forgets the owner then.
+    fn part(&mut self, owner: Option<Owner>, claims: Vec<(IpAddr, ClaimVersion, End)>) {
         if claims.is_empty() {
             if let Some(owner) = owner {
                 self.forget(&owner);
             }
             return;
         }
-        for (address, _) in &claims {
+        for (address, ..) in &claims {
             self.book.set_foreign(*address, true);
         }
         self.leaving.push(Leaving { owner, claims });
+    }
+
+    /// Notes in the journal what waits from now on. Where that fails, its container is found gone once more after a restart.
+    fn note_kept(&mut self, kept: &Record) {
+        if let Err(error) = self.journal.has(kept) {
+            tracing::warn!(%error, "the node's journal of addresses cannot be written");
+        }
     }
 
     /// Strikes an owner out of the journal. Where that fails it is found gone once more after a restart.
@@ -151,7 +177,7 @@ impl State {
         if self.book.has(owner) {
             return;
         }
-        let done = self.journal.gone(owner).and_then(|()| self.journal.tidy(self.book.records()));
+        let done = self.journal.gone(owner).and_then(|()| self.journal.tidy(self.book.journal()));
         if let Err(error) = done {
             tracing::warn!(%error, "the node's journal of addresses cannot be written");
         }
@@ -178,6 +204,7 @@ impl Pods {
             journal,
             world: World::new(node, &Self::watches(node)),
             leaving: Vec::new(),
+            early: BTreeSet::new(),
             held: BTreeSet::new(),
             problems: BTreeMap::new(),
             announced: BTreeMap::new(),

@@ -36,6 +36,12 @@ pub(crate) struct Record {
     pub(crate) held: Vec<Held>,
     /// What was answered.
     pub(crate) assignment: Assignment,
+    /// Whether a StatefulSet made the pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_of_stateful_set: bool,
+    /// Since when the addresses wait for the next pod of this name, in seconds of Unix time; `None`: the pod has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept_since: Option<i64>,
 }
 
 /// One address of a record.
@@ -72,13 +78,6 @@ impl ClaimVersion {
     }
 }
 
-impl Record {
-    /// The claims behind its addresses.
-    pub(super) fn claims(&self) -> Vec<(IpAddr, ClaimVersion)> {
-        claims(&self.held)
-    }
-}
-
 /// The claims behind addresses.
 pub(super) fn claims(held: &[Held]) -> Vec<(IpAddr, ClaimVersion)> {
     held.iter().filter_map(|held| Some((held.address, held.claim.clone()?))).collect()
@@ -99,6 +98,8 @@ pub(super) mod tests {
             netns: "/run/netns/none".to_owned(),
             held: vec![Held { address: address.parse().unwrap(), pool: "pool".to_owned(), claim: None }],
             assignment: Assignment::default(),
+            is_of_stateful_set: false,
+            kept_since: None,
         }
     }
 }

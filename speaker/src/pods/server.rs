@@ -12,20 +12,23 @@ use roadstead_api::checked::{ClaimName, ObjectRef, host_prefix};
 use roadstead_api::kinds::{AddressClaim, AddressClaimSpec, ClaimOwner, OwnerKind};
 use roadstead_api::store::{Notice, Severity, WriteError};
 use roadstead_cni::socket::{
-    ADD, AddRequest, Assignment, CHECK, CheckRequest, DEL, DelRequest, GC, GcRequest, PodIdentity, REACH, Refusal,
-    STATUS, StatusRequest,
+    ADD, AddRequest, Assignment, Attachment, CHECK, CheckRequest, DEL, DelRequest, GC, GcRequest, PodIdentity, REACH,
+    Refusal, STATUS, StatusRequest,
 };
 use serde_json::{Map, Value};
 use tokio::time::timeout_at;
 
 use super::book::{Pod, Reservation};
+use super::kept::Heir;
 use super::reach::reach;
 use super::record::{self, ClaimVersion, Owner, Record};
-use super::{Pods, State as PodState};
+use super::{End, Pods, State as PodState};
 use crate::picture::MissingNode;
 
 /// How long a call waits for the store, or for the pod, which the kubelet may know before we do.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an address is waited for that the pod of the same name before had, on whatever node.
+const FOR_KEPT: Duration = Duration::from_secs(5);
 /// Addresses of a shared pool that are tried before the call is given up: others were faster that often.
 const TRIES: usize = 100;
 /// The longest question, in octets: GC names every container of a node.
@@ -65,7 +68,7 @@ async fn add(State(pods): State<Pods>, Json(request): Json<AddRequest>) -> Answe
 }
 
 async fn del(State(pods): State<Pods>, Json(request): Json<DelRequest>) -> Answer<Map<String, Value>> {
-    pods.release(&request);
+    pods.release(&request.attachment);
     Ok(Json(Map::new()))
 }
 
@@ -88,7 +91,7 @@ async fn gc(State(pods): State<Pods>, Json(request): Json<GcRequest>) -> Answer<
     let gone = pods.state().book.not_among(&network, &valid.into_iter().collect::<BTreeSet<_>>());
     for attachment in gone {
         tracing::info!(container = attachment.container_id, interface = attachment.interface, "address back: GC");
-        pods.release(&DelRequest { attachment, network: network.clone() });
+        pods.release(&attachment);
     }
     Ok(Json(Map::new()))
 }
@@ -106,6 +109,7 @@ fn unsynced<'a>(kinds: impl Iterator<Item = &'a roadstead_api::store::Kind>) -> 
 impl Pods {
     async fn add(&self, request: &AddRequest) -> Result<Assignment, Refusal> {
         let pod = self.pod_of(request).await?;
+        self.wait_for_kept(request, pod.as_ref()).await;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut tries = 0;
         while tries < TRIES {
@@ -166,6 +170,17 @@ impl Pods {
         }
     }
 
+    /// Waits until the address that the pod of this name had before is kept for it: the node that it was on is about to say so.
+    async fn wait_for_kept(&self, request: &AddRequest, pod: Option<&Pod>) {
+        let deadline = tokio::time::Instant::now() + FOR_KEPT;
+        loop {
+            let changed = self.0.changed.notified();
+            if !self.state().book.is_awaited(request, pod) || timeout_at(deadline, changed).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Claims addresses of shared pools; false when another was faster for one of them.
     pub(super) async fn claim(
         &self,
@@ -175,17 +190,30 @@ impl Pods {
     ) -> Result<bool, Refusal> {
         for (address, pool) in to_claim {
             let claim = claim_of(record, *address, pool, &self.0.node);
-            let made = match self.0.store.create_claim(&claim).await {
-                Err(WriteError::AlreadyExists(_)) => self.own_claim(*address, &claim).await,
-                made => made.map(Some),
-            };
             let refuse = |error: WriteError| Refusal {
                 code: Refusal::TRY_LATER,
                 message: format!("{address} of pool {pool} cannot be claimed: {error}"),
                 details: String::new(),
             };
+            if self.state().book.is_kept_in_store(record, *address) {
+                match self.take_over(*address, &claim).await.map_err(refuse)? {
+                    Some(taken) => claims.push((*address, ClaimVersion::of(&taken))),
+                    // What has become of the claim the watch tells.
+                    None => {
+                        self.state().book.forget_kept(*address);
+                        return Ok(false);
+                    }
+                }
+                continue;
+            }
+            let made = match self.0.store.create_claim(&claim).await {
+                Err(WriteError::AlreadyExists(_)) => self.own_claim(*address, &claim).await,
+                made => made.map(Some),
+            };
             let Some(made) = made.map_err(refuse)? else {
-                self.state().book.set_foreign(*address, true);
+                let state = &mut *self.state();
+                state.book.forget_kept(*address);
+                state.book.set_foreign(*address, true);
                 return Ok(false);
             };
             claims.push((*address, ClaimVersion::of(&made)));
@@ -199,6 +227,22 @@ impl Pods {
         Ok(found.filter(|found| found.spec.owners == wanted.spec.owners))
     }
 
+    /// Takes over the claim of an address that waits for this pod; none where it does no more.
+    async fn take_over(&self, address: IpAddr, wanted: &AddressClaim) -> Result<Option<AddressClaim>, WriteError> {
+        let found = self.0.store.claim(ClaimName::from(address).as_str()).await?;
+        let waits = |found: &AddressClaim| found.spec.kept.is_some() && Heir::of_claim(found) == Heir::of_claim(wanted);
+        let Some(mut found) = found.filter(waits) else { return Ok(None) };
+        found.spec = wanted.spec.clone();
+        match self.0.store.replace_claim(&found).await {
+            Ok(taken) => {
+                tracing::info!(%address, "taken over: the pod of this name had it before");
+                Ok(Some(taken))
+            }
+            Err(WriteError::Conflict(_) | WriteError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// On disk first, then in the book: what was answered must be known after a restart.
     fn enter(&self, record: Record, mut attempt: Attempt<'_>) -> Result<Assignment, Refusal> {
         let state = &mut *self.state();
@@ -209,18 +253,36 @@ impl Pods {
         attempt.owner = None;
         attempt.claims.clear();
         let assignment = record.assignment.clone();
+        let come = state.book.heir_has_come(&record);
         let left = state.book.enter(Instant::now(), record);
-        state.leave(None, record::claims(&left));
+        for owner in come {
+            state.forget(&owner);
+        }
+        state.leave(record::claims(&left));
         self.0.untended.notify_one();
         self.0.news.notify_one();
         Ok(assignment)
     }
 
-    /// Takes the addresses of an interface back, as far as it has any.
-    pub(super) fn release(&self, request: &DelRequest) {
+    /// Takes the addresses of an interface back, as far as it has any; once everything is read.
+    pub(super) fn release(&self, attachment: &Attachment) {
         let state = &mut *self.state();
-        let Some(record) = state.book.release(Instant::now(), &request.attachment) else { return };
-        state.leave(Some(record.owner.clone()), record.claims());
+        if !state.world.unsynced().is_empty() {
+            if state.book.has_attachment(attachment) {
+                state.early.insert(attachment.clone());
+            }
+            return;
+        }
+        let now = jiff::Timestamp::now().as_second();
+        let Some(released) = state.book.release(Instant::now(), now, attachment) else { return };
+        if let Some(kept) = &released.kept {
+            state.note_kept(kept);
+        }
+        let of = |claims: Vec<(IpAddr, ClaimVersion)>, end: End| {
+            claims.into_iter().map(move |(address, claim)| (address, claim, end))
+        };
+        let claims = of(released.free, End::Free).chain(of(released.waiting, End::Kept)).collect();
+        state.part(Some(released.owner), claims);
         self.0.untended.notify_one();
         self.0.news.notify_one();
     }
@@ -251,7 +313,7 @@ impl Drop for Attempt<'_> {
         let Some(owner) = self.owner.take() else { return };
         let state = &mut *self.pods.state();
         state.book.give_up(&owner);
-        state.leave(None, std::mem::take(&mut self.claims));
+        state.leave(std::mem::take(&mut self.claims));
         self.pods.0.untended.notify_one();
     }
 }
@@ -277,9 +339,16 @@ fn claim_of(record: &Record, address: IpAddr, pool: &str, node: &str) -> Address
         None => (OwnerKind::Node, None, node),
     };
     let uid = record.owner.uid.clone();
-    let owner = ClaimOwner { kind, namespace, name: name.into(), uid, share_key: None, ports: Vec::new() };
+    let interface = record.pod.as_ref().map(|_| record.owner.interface.clone());
+    let owner = ClaimOwner { kind, namespace, name: name.into(), uid, interface, share_key: None, ports: Vec::new() };
     let cidr = host_prefix(address).to_string().as_str().into();
-    let spec =
-        AddressClaimSpec { cidr, pool: pool.into(), owners: vec![owner], node_name: Some(node.into()), released: None };
+    let spec = AddressClaimSpec {
+        cidr,
+        pool: pool.into(),
+        owners: vec![owner],
+        node_name: Some(node.into()),
+        released: None,
+        kept: None,
+    };
     AddressClaim::new(ClaimName::from(address).as_str(), spec)
 }

@@ -12,6 +12,7 @@ use roadstead_api::store::{Event, Kind, Object, ObjectKey, Watch};
 
 use super::blocks::OwnBlock;
 use super::book::{Book, Pod};
+use super::kept::PodsClaim;
 use super::record::ClaimVersion;
 
 /// See the module's essay.
@@ -35,6 +36,7 @@ struct KnownPod {
     labels: Labels,
     annotations: Labels,
     is_finished: bool,
+    is_of_stateful_set: bool,
 }
 
 impl World {
@@ -91,6 +93,7 @@ impl World {
             namespace: namespace.to_owned(),
             namespace_labels: labels,
             namespace_annotations: annotations,
+            is_of_stateful_set: pod.is_of_stateful_set,
         })
     }
 
@@ -190,6 +193,7 @@ impl World {
             Kind::AddressClaim => {
                 if let Some(address) = ClaimName::address(&key.name) {
                     self.own_claims.remove(&address);
+                    book.set_pods_claim(address, None);
                     book.set_others_claim(address, false);
                     book.set_foreign(address, self.node_addresses.contains(&address));
                 } else if let Some(net) = ClaimName::net(&key.name) {
@@ -209,6 +213,7 @@ impl World {
             labels: metadata.labels.clone().unwrap_or_default(),
             annotations: metadata.annotations.clone().unwrap_or_default(),
             is_finished: pod.is_over(),
+            is_of_stateful_set: pod.stateful_set().is_some(),
         };
         self.pods.insert(key, known);
     }
@@ -242,10 +247,15 @@ impl World {
         if net.prefix_len() == net.max_prefix_len() {
             let address = net.addr();
             let owners = &claim.spec.owners;
-            if is_here {
+            book.set_pods_claim(address, PodsClaim::read(claim).map(|(_, claim)| claim));
+            let is_kept = claim.spec.kept.is_some();
+            if is_here && !is_kept {
                 self.own_claims.insert(address, (owners.iter().map(|owner| owner.uid.clone()).collect(), version));
             }
-            let is_ours = owners.iter().any(|owner| book.has_owner(&owner.uid));
+            if is_kept || !is_here {
+                self.own_claims.remove(&address);
+            }
+            let is_ours = !is_kept && owners.iter().any(|owner| book.has_address_of(&owner.uid, address));
             book.set_others_claim(address, !is_ours && !is_here);
             // Those of Services are from other pools.
             if owners.iter().all(|owner| owner.kind == OwnerKind::Service) && !owners.is_empty() {

@@ -34,7 +34,7 @@ use crate::kinds::{
     AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterLink, ClusterNetwork, EdgeHost, NodeReport, PodPool,
     RouteServer,
 };
-use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service};
+use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service, StatefulSet};
 use health::Health;
 use notices::Notices;
 use refusal::write_error;
@@ -117,6 +117,16 @@ impl KubernetesStore {
     pub(super) async fn claim(&self, name: &str) -> Result<Option<AddressClaim>, WriteError> {
         // Without a resourceVersion the API server reads from etcd, by quorum.
         bounded(ObjectRef::cluster("AddressClaim", name), self.claims().get_opt(name)).await
+    }
+
+    pub(super) async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, WriteError> {
+        let object = ObjectRef::namespaced("Pod", namespace, name);
+        bounded(object, Api::namespaced(self.client.clone(), namespace).get_opt(name)).await
+    }
+
+    pub(super) async fn stateful_set(&self, namespace: &str, name: &str) -> Result<Option<StatefulSet>, WriteError> {
+        let object = ObjectRef::namespaced("StatefulSet", namespace, name);
+        bounded(object, Api::namespaced(self.client.clone(), namespace).get_opt(name)).await
     }
 
     pub(super) async fn replace_claim(&self, claim: &AddressClaim) -> Result<AddressClaim, WriteError> {

@@ -136,7 +136,7 @@ impl World {
                 let node = &mut self.nodes[number];
                 if !node.journal.is_empty() {
                     let record = node.journal.remove(0);
-                    assert!(node.book.release(self.now, &record.attachment).is_some(), "it forgot {record:?}");
+                    assert!(node.book.release(self.now, 0, &record.attachment).is_some(), "it forgot {record:?}");
                 }
             }
             Step::Hear(number, count) => self.hear(number, count),

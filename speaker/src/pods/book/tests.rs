@@ -46,7 +46,7 @@ impl Desk {
     }
 
     fn release(&mut self, request: &AddRequest) -> bool {
-        self.book.release(self.now, &request.attachment).is_some()
+        self.book.release(self.now, 0, &request.attachment).is_some()
     }
 }
 
@@ -198,7 +198,8 @@ fn what_becomes_shared_wants_claims() {
     let claim = ClaimVersion { uid: "claim".to_owned(), resource_version: "1".to_owned() };
     desk.book.set_claim(&record.owner, addresses[0].0, claim.clone()).unwrap();
     assert!(desk.book.unclaimed_of_shared_pools().is_empty());
-    assert_eq!(desk.book.release(desk.now, &request.attachment).unwrap().held[0].claim, Some(claim));
+    let released = desk.book.release(desk.now, 0, &request.attachment).unwrap();
+    assert_eq!(released.free, [("192.0.2.11".parse().unwrap(), claim)]);
 }
 
 #[test]
