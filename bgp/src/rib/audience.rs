@@ -5,7 +5,7 @@
 //! at two paths each, however many clients there are.
 
 use super::member::MemberId;
-use super::relay_out::View;
+use super::relay_out::{Shared, View};
 use super::table::Destination;
 use crate::Relay;
 use crate::update::relayed::RelaySession;
@@ -17,6 +17,10 @@ pub(super) struct Group {
     pub(super) relay: Relay,
     pub(super) session: RelaySession,
     pub(super) members: Vec<MemberId>,
+    /// How many of them may have something to write.
+    awake: usize,
+    /// What one of them has made and others may want.
+    pub(super) shared: Shared,
 }
 
 /// For whom of a group something may have changed.
@@ -29,6 +33,25 @@ pub(super) enum Audience {
 }
 
 impl Group {
+    pub(super) fn new(relay: Relay, session: RelaySession) -> Self {
+        Self { relay, session, members: Vec::new(), awake: 0, shared: Shared::default() }
+    }
+
+    /// One more of them may have something to write.
+    pub(super) fn note_awake(&mut self) {
+        self.awake += 1;
+        self.shared.wanted = self.awake > 1;
+    }
+
+    /// One of them has nothing to write any more.
+    pub(super) fn note_idle(&mut self) {
+        self.awake -= 1;
+        if self.awake == 0 {
+            self.shared.wanted = false;
+            self.shared.clear();
+        }
+    }
+
     /// For whom one more path to a prefix, at this place, changes what they get. Only what costs less to know than to look again
     /// later is left out.
     pub(super) fn audience(&self, destination: &Destination, position: usize, view: &View<'_>) -> Audience {

@@ -109,7 +109,7 @@ pub(crate) struct Rib {
     identities: Vec<Identity>,
     relays: Vec<Relay>,
     free: Vec<MemberId>,
-    /// Who has a session on which others' routes are passed on; none of the groups is empty.
+    /// Who has a session on which others' routes are passed on. One that nobody is left in keeps its place, for the next.
     groups: Vec<Group>,
     /// Those of them that have something to write since [`Rib::take_woken`].
     woken: Vec<MemberId>,
@@ -170,6 +170,8 @@ impl Rib {
     /// The peer has another part. Between sessions only.
     pub(crate) fn set_relay(&mut self, member: MemberId, relay: Relay) {
         self.relays[member.index()] = relay;
+        // Others may get its paths now, or not any more.
+        self.table.note_change();
     }
 
     pub(crate) fn key(&self, member: MemberId) -> &PeerKey {
@@ -185,26 +187,42 @@ impl Rib {
         }
         let Some(session) = session else { return };
         let relay = self.relays[member.index()];
-        match self.groups.iter_mut().find(|group| group.relay == relay && group.session == session) {
-            Some(group) => group.members.push(member),
-            None => self.groups.push(Group { relay, session: session.clone(), members: vec![member] }),
-        }
-        let mut out = Box::new(RelayOut::new(session));
+        let group = self.group(relay, &session);
+        self.groups[group].members.push(member);
+        let mut out = Box::new(RelayOut::new(session, group));
         let reachable: Vec<PrefixId> = self.table.reachable().map(|(id, _)| id).collect();
         for id in reachable {
             out.mark(id, self.table.get_mut(id), member);
         }
         out.awake = true;
+        self.groups[group].note_awake();
         self.members[member.index()].out = Some(out);
+    }
+
+    /// The place of the group of such peers.
+    fn group(&mut self, relay: Relay, session: &RelaySession) -> usize {
+        let alike = |group: &Group| group.relay == relay && group.session == *session;
+        if let Some(known) = self.groups.iter().position(alike) {
+            return known;
+        }
+        let new = Group::new(relay, session.clone());
+        let empty = self.groups.iter().position(|group| group.members.is_empty());
+        let place = empty.unwrap_or(self.groups.len());
+        match self.groups.get_mut(place) {
+            Some(group) => *group = new,
+            None => self.groups.push(new),
+        }
+        place
     }
 
     pub(crate) fn end_session(&mut self, member: MemberId) {
         if let Some(out) = self.members[member.index()].out.take() {
+            let group = &mut self.groups[out.group];
+            group.members.retain(|other| *other != member);
+            if out.awake {
+                group.note_idle();
+            }
             out.release(&mut self.table);
-            self.groups.retain_mut(|group| {
-                group.members.retain(|other| *other != member);
-                !group.members.is_empty()
-            });
         }
     }
 
@@ -223,7 +241,7 @@ impl Rib {
         if let Some(followed) = &mut self.followed {
             followed.insert(destination.prefix);
         }
-        for group in self.groups.iter().filter(|group| source_relay.passes_to(group.relay)) {
+        for group in self.groups.iter_mut().filter(|group| source_relay.passes_to(group.relay)) {
             let view = View { member: None, relay: group.relay, identities: &self.identities, relays: &self.relays };
             let audience = match change {
                 Change::Added(position) => group.audience(destination, position, &view),
@@ -234,13 +252,16 @@ impl Rib {
                 Audience::Only(member) if group.members.contains(member) => std::slice::from_ref(member),
                 Audience::Only(_) | Audience::Nobody => &[],
             };
+            let mut woken = 0;
             for &receiver in receivers.iter().filter(|receiver| **receiver != source) {
                 let Some(out) = &mut self.members[receiver.index()].out else { continue };
                 out.mark(id, destination, receiver);
                 if !std::mem::replace(&mut out.awake, true) {
                     self.woken.push(receiver);
+                    woken += 1;
                 }
             }
+            (0..woken).for_each(|_| group.note_awake());
         }
     }
 
@@ -286,8 +307,13 @@ impl Rib {
         let Some(mut out) = self.members[member.index()].out.take() else { return false };
         let relay = self.relays[member.index()];
         let view = View { member: Some(member), relay, identities: &self.identities, relays: &self.relays };
-        let said = out.next_message(&mut self.table, &view, output);
-        out.awake = said;
+        let group = &mut self.groups[out.group];
+        let said = out.next_message(&mut self.table, &view, &mut group.shared, output);
+        match (std::mem::replace(&mut out.awake, said), said) {
+            (false, true) => group.note_awake(),
+            (true, false) => group.note_idle(),
+            (true, true) | (false, false) => {}
+        }
         self.members[member.index()].out = Some(out);
         said
     }

@@ -119,6 +119,10 @@ impl Rib {
             }
         }
         self.next_hops = Some(next_hops);
+        if !concerned.is_empty() {
+            // Metrics that are told depend on it (RFC 7311 section 3.4.3).
+            self.groups.iter_mut().for_each(|group| group.shared.clear());
+        }
         for (&id, members) in &concerned {
             let destination = self.table.get_mut(id);
             for path in destination.paths.take() {

@@ -18,7 +18,7 @@ use crate::{Community, Family};
 #[derive(Debug)]
 pub(crate) struct Route {
     /// Never zero.
-    pub(super) serial: u32,
+    pub(crate) serial: u32,
     pub(crate) next_hop: IpAddr,
     pub(crate) attributes: PathAttributes,
     /// NO_ADVERTISE is among its communities (RFC 1997).

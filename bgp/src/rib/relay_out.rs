@@ -11,7 +11,10 @@
 //!
 //! What waits is a set of bits that is gone through in rounds ([`Waiting`]). A withdrawal waits behind no announcement:
 //! whoever removes the last path for a peer sees it at once, without choosing.
+//!
+//! What was found out and made for one peer is copied by others with the same settings ([`shared`]).
 
+mod shared;
 mod told;
 mod waiting;
 
@@ -21,6 +24,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
+pub(super) use self::shared::Shared;
+
+use self::shared::{Looked, Said};
 use self::told::{NOTHING, Told};
 use self::waiting::Waiting;
 use super::member::{Identity, MemberId};
@@ -50,6 +56,10 @@ pub(super) struct RelayOut {
     staged: Vec<Staged>,
     /// The table when they were staged: as long as it is still that, they need no second look.
     staged_at: Generation,
+    /// Of what others of its group have made.
+    looked: Looked,
+    /// In the list of groups.
+    pub(super) group: usize,
     /// The engine knows that there is something to write.
     pub(super) awake: bool,
 }
@@ -61,6 +71,10 @@ struct Staged {
     family: Family,
     id: PrefixId,
     path_id: u32,
+    /// Whose path it is.
+    source: MemberId,
+    /// Whoever of the group has no better path himself is to be told this one too.
+    for_all: bool,
 }
 
 impl Staged {
@@ -75,7 +89,8 @@ impl Staged {
 const STAGE: usize = 16 * 1024;
 
 impl RelayOut {
-    pub(super) fn new(session: RelaySession) -> Self {
+    /// Of a peer that belongs to this group.
+    pub(super) fn new(session: RelaySession, group: usize) -> Self {
         Self {
             told: if session.takes_several() { Told::several() } else { Told::one() },
             session,
@@ -83,6 +98,8 @@ impl RelayOut {
             urgent: Default::default(),
             staged: Vec::new(),
             staged_at: Generation::default(),
+            looked: Looked::default(),
+            group,
             awake: false,
         }
     }
@@ -137,12 +154,24 @@ impl RelayOut {
     }
 
     /// Appends the next UPDATE, as large as it may be. What it says counts as told. `false`: there is nothing to say.
-    pub(super) fn next_message(&mut self, table: &mut Table, view: &View<'_>, output: &mut BytesMut) -> bool {
+    pub(super) fn next_message(
+        &mut self,
+        table: &mut Table,
+        view: &View<'_>,
+        shared: &mut Shared,
+        output: &mut BytesMut,
+    ) -> bool {
         loop {
+            if self.copy_withdrawal(shared, table, output) {
+                return true;
+            }
             for family in Family::ALL {
-                if self.withdraw(family, table, view, output) {
+                if self.withdraw(family, table, view, shared, output) {
                     return true;
                 }
+            }
+            if self.staged.is_empty() && self.copy_announcement(shared, table, view, output) {
+                return true;
             }
             if self.staged.is_empty() && !self.stage(table, view) {
                 // Mostly there is nothing to say, and there may be hundreds of peers.
@@ -150,15 +179,27 @@ impl RelayOut {
                 return false;
             }
             // Staging may have found something to withdraw, and that goes first.
-            if self.urgent.iter().all(Waiting::is_empty) && self.announce(table, view, output) {
+            if self.urgent.iter().all(Waiting::is_empty) && self.announce(table, view, shared, output) {
                 return true;
             }
         }
     }
 
     /// One UPDATE with withdrawals, if there are any.
-    fn withdraw(&mut self, family: Family, table: &mut Table, view: &View<'_>, output: &mut BytesMut) -> bool {
+    fn withdraw(
+        &mut self,
+        family: Family,
+        table: &mut Table,
+        view: &View<'_>,
+        shared: &mut Shared,
+        output: &mut BytesMut,
+    ) -> bool {
+        if self.urgent[family as usize].is_empty() {
+            return false;
+        }
+        let start = output.len();
         let mut message: Option<relayed::Withdrawal> = None;
+        let mut making = matches!(self.told, Told::One(_)).then(|| shared.begin(table.generation())).flatten();
         while let Some(id) = self.urgent[family as usize].pop() {
             let (session, destination) = (&self.session, table.get(id));
             let mut push = |path_id| {
@@ -168,7 +209,17 @@ impl RelayOut {
             // What waits here is a hold as well, and so is each path that was told.
             let (fitted, released) = match &mut self.told {
                 Told::One(told) => match told.get(id) != NOTHING && !session.gets_any(destination, view) {
-                    true if push(0) => (true, u32::from(told.clear(id))),
+                    true if push(0) => {
+                        if let Some(begun) = making.take() {
+                            shared.note(id);
+                            match destination.paths.is_empty() {
+                                true => making = Some(begun),
+                                // Others get that of this peer.
+                                false => shared.abandon(begun),
+                            }
+                        }
+                        (true, u32::from(told.clear(id)))
+                    }
                     obsolete => (!obsolete, 0),
                 },
                 Told::Several(told) => {
@@ -187,7 +238,13 @@ impl RelayOut {
             }
             table.release(id, released + 1);
         }
-        message.map(|message| message.finish(output)).is_some()
+        let said = message.map(|message| message.finish(output)).is_some();
+        if let Some(making) = making.filter(|_| said) {
+            let said = Said::Withdrawn(family);
+            shared.finish(making, said, &output[start..]);
+            self.pass_own(shared, said);
+        }
+        said
     }
 
     /// Takes the next prefixes from the queue. `false`: it is empty.
@@ -213,9 +270,10 @@ impl RelayOut {
         let obsolete = match &self.told {
             Told::One(_) => match self.session.best(destination, view) {
                 Some(path) => {
-                    let serial = path.route.serial;
+                    let (serial, source) = (path.route.serial, path.member);
                     if self.told.get(id, 0) != serial {
-                        self.staged.push(Staged { serial, family, id, path_id: 0 });
+                        let for_all = is_best_of_all(destination, path, view);
+                        self.staged.push(Staged { serial, family, id, path_id: 0, source, for_all });
                     }
                     false
                 }
@@ -223,9 +281,9 @@ impl RelayOut {
             },
             Told::Several(told) => {
                 for path in self.session.several(destination, view) {
-                    let (serial, path_id) = (path.route.serial, path.sent_id);
+                    let (serial, path_id, source) = (path.route.serial, path.sent_id, path.member);
                     if told.get(&(id, path_id)) != Some(&serial) {
-                        self.staged.push(Staged { serial, family, id, path_id });
+                        self.staged.push(Staged { serial, family, id, path_id, source, for_all: false });
                     }
                 }
                 !told::obsolete(told, id, &self.session, destination, view).is_empty()
@@ -237,23 +295,35 @@ impl RelayOut {
     }
 
     /// One UPDATE with announcements that share their attributes, if any of those that are staged is still to be made.
-    fn announce(&mut self, table: &mut Table, view: &View<'_>, output: &mut BytesMut) -> bool {
+    fn announce(&mut self, table: &mut Table, view: &View<'_>, shared: &mut Shared, output: &mut BytesMut) -> bool {
+        let start = output.len();
         while let Some(first) = self.staged.pop() {
             let path = self.selected(&first, table.get(first.id), view);
             let Some(route) = path.map(|path| Arc::clone(&path.route)) else {
                 // It has changed meanwhile, and with that was queued again.
                 continue;
             };
-            let Some(mut message) = self.session.begin_announcement(first.family, &route, output) else {
+            let rewritten = shared.wanted.then_some(&mut shared.rewritten);
+            let Some(mut message) = self.session.begin_announcement(first.family, &route, rewritten, output) else {
                 // Its size was looked at when it was chosen, so this is a route that the codec does not write.
                 continue;
             };
+            // What was found when they were staged may not be so any more.
+            let unchanged = self.staged_at == table.generation();
+            let mut making = unchanged.then(|| shared.begin(table.generation())).flatten();
             let mut next = first;
             loop {
                 let destination = table.get_mut(next.id);
                 if !message.push(output, &destination.prefix, next.path_id) {
                     self.staged.push(next);
                     break;
+                }
+                if let Some(begun) = making.take() {
+                    shared.note(next.id);
+                    match next.for_all && next.source == first.source {
+                        true => making = Some(begun),
+                        false => shared.abandon(begun),
+                    }
                 }
                 if self.told.set(next.id, next.path_id, next.serial) == NOTHING {
                     destination.holds += 1;
@@ -262,6 +332,11 @@ impl RelayOut {
                 next = following;
             }
             message.finish(output);
+            if let Some(making) = making {
+                let said = Said::Announced { source: first.source, serial: first.serial };
+                shared.finish(making, said, &output[start..]);
+                self.pass_own(shared, said);
+            }
             return true;
         }
         false
@@ -302,6 +377,13 @@ impl RelayOut {
         let family = Family::of(&destination.prefix);
         destination.holds += u32::from(self.urgent[family as usize].insert(id));
     }
+}
+
+/// Whether nobody's own paths count in the choice of this one, but his whose it is.
+fn is_best_of_all(destination: &Destination, path: &Path, view: &View<'_>) -> bool {
+    let mut better = destination.paths.iter().take_while(|other| !std::ptr::eq(*other, path));
+    // By elimination a path that is not chosen can decide which is.
+    !destination.med_decides && better.all(|other| Some(other.member) != view.member)
 }
 
 impl RelaySession {

@@ -33,6 +33,8 @@ struct Model {
     next_hop_routes: Option<BTreeMap<IpNet, u32>>,
     /// Whether something is.
     resolves: bool,
+    /// All have the same settings and no MED decides, so that what is made for one is mostly good for others.
+    alike: bool,
     /// By member: what it holds, while it has a session; and how many paths of a prefix it takes.
     holds: Vec<Option<(u8, BTreeMap<(IpNet, u32), Told>)>>,
 }
@@ -73,8 +75,8 @@ impl Model {
             rib.begin_session(*member, *identity, None);
         }
         let (paths, holds) = (BTreeMap::new(), (0..PEERS).map(|_| None).collect());
-        let resolves = random.next().is_multiple_of(2);
-        Self { rib, random, members, relays, identities, paths, next_hop_routes: None, resolves, holds }
+        let (resolves, alike) = (random.next().is_multiple_of(2), random.next().is_multiple_of(2));
+        Self { rib, random, members, relays, identities, paths, next_hop_routes: None, resolves, alike, holds }
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -93,7 +95,7 @@ impl Model {
         let mut list = vec![
             PathAttribute::Origin(if self.below(2) == 0 { Origin::Igp } else { Origin::Incomplete }),
             PathAttribute::AsPath(AsPath { segments: vec![AsPathSegment::AsSequence(asns)] }),
-            PathAttribute::Med(self.below(3) as u32),
+            PathAttribute::Med(if self.alike { 0 } else { self.below(3) as u32 }),
         ];
         if self.relays[0] != Relay::RouteServerClient {
             list.push(PathAttribute::LocalPref(100 + self.below(2) as u32));
@@ -132,9 +134,9 @@ impl Model {
                 self.holds[member] = None;
             }
             1 | 2 if self.holds[member].is_none() => {
-                let paths = [1, 1, 2, 4][self.below(4)];
+                let paths = if self.alike { 1 } else { [1, 1, 2, 4][self.below(4)] };
                 let session = RelaySession {
-                    families: [true, self.below(4) > 0],
+                    families: [true, self.alike || self.below(4) > 0],
                     paths: [paths, paths],
                     four_octet_asn: true,
                     max_message: 4096,
@@ -143,7 +145,7 @@ impl Model {
                     own_next_hops: None,
                     only_to_customer: None,
                     withholds_marked: false,
-                    aigp: self.below(2) == 0,
+                    aigp: self.alike || self.below(2) == 0,
                 };
                 self.rib.begin_session(id, self.identities[member], Some(session));
                 self.holds[member] = Some((paths, BTreeMap::new()));

@@ -1,13 +1,15 @@
 //! Routes of other peers into UPDATEs: octets that the codec has made once, and prefixes behind them.
 //!
 //! A route server may send each route to hundreds of peers, so what is done per message here is to copy: the attributes
-//! are kept as octets and only lengths and prefixes are written. Where a peer gets other octets than those, because it
-//! has two-octet AS numbers or because the route is reflected, the codec makes them for the message.
+//! are kept as octets and only lengths and prefixes are written. Where peers get other octets than those, because they
+//! have two-octet AS numbers or because the route is reflected, the codec makes them once for all that have the same settings
+//! ([`Rewritten`]).
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
 use rustbgpd_wire::PathAttribute;
 use rustbgpd_wire::attribute::{decode_path_attributes, encode_path_attributes};
@@ -96,15 +98,22 @@ impl RelaySession {
         Withdrawal { start, attribute, prefixes: PrefixWriter::new(path_ids, output.len(), limit) }
     }
 
-    /// `None`: the codec does not write what it has read.
+    /// `rewritten`: of the peers with these settings, if there are several. `None`: the codec does not write what it has read.
     pub(crate) fn begin_announcement<'a>(
         &self,
         family: Family,
         route: &'a Route,
+        rewritten: Option<&mut Rewritten>,
         output: &mut BytesMut,
     ) -> Option<Announcement<'a>> {
         let next_hop = self.next_hop(family, route)?;
-        let attributes = self.attributes(next_hop, route)?;
+        let attributes = match rewritten {
+            _ if self.passes_unchanged(route) => Attributes::AsTheyCame(&route.octets),
+            Some(known) => {
+                Attributes::Rewritten(known.attributes(family, route.serial, || self.rewrite(next_hop, route))?)
+            }
+            None => Attributes::Rewritten(self.rewrite(next_hop, route)?),
+        };
         let start = begin(output);
         output.put_u16(0);
         let in_reach = next_hop.is_ipv6();
@@ -150,10 +159,11 @@ impl RelaySession {
             || (!self.aigp && route.attributes.aigp.is_some())
     }
 
-    fn attributes<'a>(&self, next_hop: IpAddr, route: &'a Route) -> Option<Cow<'a, [u8]>> {
-        if self.four_octet_asn && self.cluster.is_none() && !self.rewrites(route) {
-            return Some(Cow::Borrowed(&route.octets));
-        }
+    fn passes_unchanged(&self, route: &Route) -> bool {
+        self.four_octet_asn && self.cluster.is_none() && !self.rewrites(route)
+    }
+
+    fn rewrite(&self, next_hop: IpAddr, route: &Route) -> Option<Bytes> {
         let mut list = decode_path_attributes(&route.octets, true, &[]).ok()?;
         if let Some(cluster) = self.cluster {
             reflect(&mut list, cluster);
@@ -177,7 +187,55 @@ impl RelaySession {
                 None => aigp.encode(&mut octets),
             }
         }
-        Some(Cow::Owned(octets))
+        Some(octets.into())
+    }
+}
+
+/// Attributes as peers with the same settings get them, where they are not told as they came. For as long as there may be more than
+/// one that they are told to, and never much more than [`REWRITTEN`] octets: then those come anew that are needed again.
+#[derive(Debug, Default)]
+pub(crate) struct Rewritten {
+    /// By the serial number of the route and the family of the prefixes, which decides over the next hop.
+    made: BTreeMap<(u32, Family), Bytes>,
+    octets: usize,
+}
+
+const REWRITTEN: usize = 256 * 1024;
+
+impl Rewritten {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.made.len()
+    }
+
+    fn attributes(&mut self, family: Family, serial: u32, make: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
+        if let Some(known) = self.made.get(&(serial, family)) {
+            return Some(known.clone());
+        }
+        let made = make()?;
+        if self.octets >= REWRITTEN {
+            *self = Self::default();
+        }
+        self.octets += made.len();
+        self.made.insert((serial, family), made.clone());
+        Some(made)
+    }
+}
+
+#[derive(Debug)]
+enum Attributes<'a> {
+    AsTheyCame(&'a [u8]),
+    Rewritten(Bytes),
+}
+
+impl Deref for Attributes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::AsTheyCame(octets) => octets,
+            Self::Rewritten(octets) => octets,
+        }
     }
 }
 
@@ -237,7 +295,7 @@ impl Withdrawal {
 #[derive(Debug)]
 pub(crate) struct Announcement<'a> {
     start: usize,
-    attributes: Cow<'a, [u8]>,
+    attributes: Attributes<'a>,
     /// The prefixes stand in MP_REACH_NLRI, and the other attributes behind it (RFC 7606 section 5.1).
     in_reach: bool,
     prefixes: PrefixWriter,

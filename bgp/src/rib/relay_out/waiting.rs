@@ -40,6 +40,24 @@ impl Waiting {
         true
     }
 
+    #[inline]
+    pub(super) fn contains(&self, id: PrefixId) -> bool {
+        self.words.get(id.index() / 64).is_some_and(|word| word & (1 << (id.index() % 64)) != 0)
+    }
+
+    /// Whether it was there. The round goes on where it was.
+    #[inline]
+    pub(super) fn remove(&mut self, id: PrefixId) -> bool {
+        let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
+        let Some(place) = self.words.get_mut(word).filter(|place| **place & bit != 0) else { return false };
+        *place &= !bit;
+        if *place == 0 {
+            self.summary[word / 64] &= !(1 << (word % 64));
+        }
+        self.count -= 1;
+        true
+    }
+
     /// Whole words of the summary at a time.
     #[cold]
     fn grow(&mut self, word: usize) {
@@ -111,8 +129,12 @@ mod tests {
             let mut last = None;
             for _ in 0..400 {
                 let id = PrefixId((random.next() % 20_000) as u32);
-                match random.next() % 3 {
+                match random.next() % 4 {
                     0 => assert_eq!(waiting.insert(id), model.insert(id), "seed {seed}"),
+                    3 => {
+                        assert_eq!(waiting.contains(id), model.contains(&id), "seed {seed}");
+                        assert_eq!(waiting.remove(id), model.remove(&id), "seed {seed}");
+                    }
                     1 => {
                         let next = model
                             .iter()
