@@ -358,19 +358,11 @@ impl Speaker {
 
     /// Whether a peer knows a prefix from us.
     async fn tells(&self, peer: &PeerKey, net: IpNet) -> Result<bool, RunError> {
+        // It stands before all that lies in it.
         let (table, filter) = (RouteTable::Out(peer.clone()), RouteFilter::Within(net));
-        let mut query = RouteQuery { table, filter, after: None, limit: RouteQuery::MOST };
+        let page = self.engine.routes(RouteQuery { table, filter, after: None, limit: 1 }).await?;
         // A peer that is gone meanwhile knows nothing.
-        while let Ok(page) = self.engine.routes(query.clone()).await? {
-            if page.routes.iter().any(|route| route.prefix == net) {
-                return Ok(true);
-            }
-            query.after = page.next;
-            if query.after.is_none() {
-                break;
-            }
-        }
-        Ok(false)
+        Ok(page.is_ok_and(|page| page.routes.first().is_some_and(|route| route.prefix == net)))
     }
 
     /// Blocks of nodes that are gone, and that some router still knows a way to.

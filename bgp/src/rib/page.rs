@@ -163,15 +163,21 @@ impl Rib {
 impl AdjRibOut {
     /// What the peer has of us. [`Cursor::Table`] as the next place: this was the last of it.
     pub(crate) fn page(&self, peer: &PeerKey, export: &Export, query: &RouteQuery) -> RoutePage {
+        // What lies in a prefix follows it, before anything that does not.
+        let within = match query.filter {
+            RouteFilter::Within(wide) => Some(wide.trunc()),
+            RouteFilter::All | RouteFilter::Covering(_) => None,
+        };
         let start = match query.after {
             Some(Cursor::Own(last)) => Bound::Excluded(last),
-            Some(Cursor::Table(_)) | None => Bound::Unbounded,
+            Some(Cursor::Table(_)) | None => within.map_or(Bound::Unbounded, Bound::Included),
         };
         let (mut routes, limit) = (Vec::new(), query.limit.min(RouteQuery::MOST));
         // What was to be told again, and is not wanted any more.
         let unknown = RouteAttributes::default();
         let mut last = None;
-        for (looks, (prefix, told, wanted)) in self.told_after(start).enumerate() {
+        let told = self.told_after(start).take_while(|(prefix, ..)| within.is_none_or(|wide| wide.contains(*prefix)));
+        for (looks, (prefix, told, wanted)) in told.enumerate() {
             if looks == LOOKS || routes.len() >= limit {
                 return RoutePage { routes, next: last.map(Cursor::Own) };
             }

@@ -4,6 +4,7 @@ use roadstead_bgp::{
     AsPath, Asn, Cursor, NextHops, RouteAttributes, RouteChange, RouteFilter, RouteQuery, RouteTable, ShownRoute,
     Standing,
 };
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::script::{Script, announce, announcement, config, key, withdraw};
@@ -90,4 +91,22 @@ fn what_the_peer_was_told_is_shown_as_it_has_it() {
     script.speaker.set_peer(script.now, key(), moved).unwrap();
     let told = read(&script, &out, RouteFilter::Within("203.0.113.0/24".parse().unwrap()), 1000);
     assert!(told.iter().all(|route| route.standing == Standing::Outdated), "{told:?}");
+}
+
+/// Whether a peer knows one prefix is one look, however many others stand before it.
+#[test]
+fn what_lies_in_a_prefix_is_asked_for_at_its_place() {
+    let mut script = Script::established(config());
+    let many = (0..20_000u32).map(|number| announce(&format!("{}/24", Ipv4Addr::from((10 << 24) + (number << 8)))));
+    let inside = ["203.0.113.0/24", "203.0.113.0/25", "203.0.113.255/32"];
+    script.update_routes(many.chain(inside.into_iter().chain(["203.0.114.0/24"]).map(announce)).collect());
+    let ask = |within: &str, limit| {
+        let within = RouteFilter::Within(within.parse().unwrap());
+        let page = script.speaker.routes(&query(RouteTable::Out(key()), within, None, limit)).unwrap();
+        (prefixes(&page.routes), page.next)
+    };
+    assert_eq!(ask("203.0.113.0/24", 1).0, ["203.0.113.0/24"]);
+    assert_eq!(ask("203.0.113.0/24", 1000), (inside.map(str::to_owned).into(), None));
+    assert_eq!(ask("203.0.113.128/25", 1).0, ["203.0.113.255/32"]);
+    assert_eq!(ask("203.0.115.0/24", 1000), (Vec::new(), None));
 }
