@@ -97,6 +97,12 @@ impl Process {
         words.split_whitespace().next().context("VmHWM is empty")?.parse().context("VmHWM is no number")
     }
 
+    /// How many files and sockets it has open.
+    pub fn open_files(&self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.id());
+        Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count())
+    }
+
     /// The processor time of its living threads since each began.
     pub fn processor_time(&self) -> Result<Duration> {
         let path = format!("/proc/{}/task", self.id());

@@ -1,13 +1,13 @@
 //! Peers that mean harm, against the real process: what each of them costs it in memory, and that another session does not notice.
 //!
 //! Every attack is a router on loopback that the process dials, one after the other. While it goes on, a new Service's route must reach
-//! the good router, whose session must be the same from beginning to end.
+//! the good router, whose session must be the same from beginning to end. Beside all of them go two that send an octet a second.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use roadstead_e2e::byte_peer::{BytePeer, message, open};
@@ -19,19 +19,23 @@ const HOSTILE_ASN: u32 = 64666;
 /// A loaded machine, an unoptimised build, and a route behind whatever the attack has put into the queues.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What an attacker does with a connection, until it is told to stop or the connection is gone; it counts what it sends.
-type Attack = fn(&mut TcpStream, &AtomicBool, &AtomicU64) -> std::io::Result<()>;
+/// What an attacker does with a connection, until it is told to stop or the connection is gone.
+type Attack = fn(&mut TcpStream, &Progress) -> std::io::Result<()>;
 
 struct Case {
     name: &'static str,
     attack: Attack,
     /// The import of the attacker's BGPPeer.
     import: &'static str,
-    /// So much is to be sent: messages, or octets of the slow one.
+    /// So many messages are to be sent.
     until: u64,
     /// What the peak of the process's memory may grow by, in KiB. Kernel buffers are not its memory.
     growth: u64,
 }
+
+/// However many connections an attack has had, these files and sockets are open beside those from before it: its own connection, the
+/// next one, and manifests that are being read.
+const FILES: usize = 16;
 
 const CASES: &[Case] = &[
     Case { name: "a flood of OPENs", attack: opens, import: "{}", until: 20, growth: 8 * 1024 },
@@ -63,7 +67,6 @@ const CASES: &[Case] = &[
         until: 50_000,
         growth: 8 * 1024,
     },
-    Case { name: "a peer that sends an octet at a time", attack: octets, import: "{}", until: 20, growth: 8 * 1024 },
 ];
 
 #[test]
@@ -71,7 +74,7 @@ fn a_hostile_peer_costs_bounded_memory_and_no_other_session() -> Result<()> {
     scene("hostile peers", |scene| {
         let good = BytePeer::listen(LOOPBACK, 64512)?;
         let manifests = Manifests::with(scene, "manifests", &[("objects.yaml", OBJECTS)])?;
-        manifests.write("good.yaml", &peer("good", 64512, good.address(), "{}"))?;
+        manifests.write("good.yaml", &peer("good", 64512, good.address(), "{}", 90))?;
         manifests.write("first.yaml", &service("first", 10))?;
         // One that is waited for, so that the process listens.
         let port = TcpListener::bind((LOOPBACK, 0)).context("no free port")?.local_addr().context("no port")?.port();
@@ -82,39 +85,44 @@ fn a_hostile_peer_costs_bounded_memory_and_no_other_session() -> Result<()> {
         command.args(["--listen-port", &port.to_string()]).env("RUST_LOG", "info");
         let mut ours = Process::start(scene, "roadstead", &command)?;
         good.wait_for("203.0.113.10/32", SOON).with_context(|| ours.log())?;
+        let slow = SlowPeers::begin(&manifests)?;
 
         for (number, case) in (11..).zip(CASES) {
-            let before = ours.peak_memory()?;
+            let (before, files) = (ours.peak_memory()?, ours.open_files()?);
             let attacker = Attacker::listen(case.attack)?;
-            manifests.write("hostile.yaml", &peer("hostile", HOSTILE_ASN, attacker.address, case.import))?;
-            ours.wait_until(case.name, SOON, || {
-                let sent = attacker.sent.load(Ordering::Relaxed);
-                ensure!(sent >= case.until, "{sent} of {} sent", case.until);
-                Ok(())
-            })?;
+            manifests.write("hostile.yaml", &peer("hostile", HOSTILE_ASN, attacker.address, case.import, 90))?;
+            ours.wait_until(case.name, SOON, || attacker.progress.ensure_sent(case.until))?;
             // In the middle of it.
             let name = format!("service-{number}");
             manifests.write(&format!("{name}.yaml"), &service(&name, number))?;
             good.wait_for(&format!("203.0.113.{number}/32"), SOON).with_context(|| case.name)?;
             let grown = growth(&ours, before)?;
-            let (sent, connections) =
-                (attacker.sent.load(Ordering::Relaxed), attacker.connections.load(Ordering::Relaxed));
+            let opened = ours.open_files()?.saturating_sub(files);
+            let Progress { sent, connections, .. } = &*attacker.progress;
             scene.step(&format!(
-                "{}: {sent} sent over {connections} connections, peak memory grew by {grown} KiB",
-                case.name
+                "{}: {} sent over {} connections, {opened} more open, peak memory grew by {grown} KiB",
+                case.name,
+                sent.load(Ordering::Relaxed),
+                connections.load(Ordering::Relaxed)
             ));
             ensure!(grown <= case.growth, "{}: {grown} KiB, allowed are {} KiB", case.name, case.growth);
+            ensure!(opened <= FILES, "{}: {opened} more files and sockets are open", case.name);
             ensure!(good.sessions() == 1, "{}: the other session was lost", case.name);
             manifests.remove("hostile.yaml")?;
         }
 
-        let before = ours.peak_memory()?;
+        let (before, files) = (ours.peak_memory()?, ours.open_files()?);
         let streams = strangers(port)?;
         manifests.write("last.yaml", &service("last", 99))?;
         good.wait_for("203.0.113.99/32", SOON).context("a flood of connections")?;
-        let grown = growth(&ours, before)?;
-        scene.step(&format!("{} connections of strangers: peak memory grew by {grown} KiB", streams.len()));
+        let (grown, opened) = (growth(&ours, before)?, ours.open_files()?.saturating_sub(files));
+        let count = streams.len();
+        scene.step(&format!("{count} connections of strangers: {opened} open, peak memory grew by {grown} KiB"));
         ensure!(grown <= 8 * 1024, "a flood of connections costs {grown} KiB");
+        ensure!(opened <= HEARD_OUT + FILES, "of a flood of connections {opened} are open");
+
+        slow.wait(&mut ours)?;
+        ensure!(good.sessions() == 1, "the other session was lost");
         ours.ensure_running()?;
         ensure!(!ours.log().contains("panicked"), "something panicked:\n{}", ours.log());
         Ok(())
@@ -130,46 +138,145 @@ fn growth(ours: &Process, before: u64) -> Result<u64> {
 /// Connections from an address that is a peer's, though not in this direction, and each stays as long as it may.
 const STRANGERS: usize = 1500;
 
+/// So many of them are told why before they are closed, and as many may just have been accepted.
+const HEARD_OUT: usize = 256;
+
 fn strangers(port: u16) -> Result<Vec<TcpStream>> {
     let address = SocketAddr::new(LOOPBACK, port);
     (0..STRANGERS).map(|_| TcpStream::connect_timeout(&address, SOON).context("cannot connect")).collect()
 }
 
+/// What an attacker has done so far.
+#[derive(Default)]
+struct Progress {
+    stop: AtomicBool,
+    connections: AtomicU64,
+    /// Messages, or octets of those that are slow.
+    sent: AtomicU64,
+    /// How often it was told that its hold time is over (RFC 4271 section 6.5).
+    expired: AtomicU64,
+}
+
+impl Progress {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn note_sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ensure_sent(&self, until: u64) -> Result<()> {
+        let sent = self.sent.load(Ordering::Relaxed);
+        ensure!(sent >= until, "{sent} of {until} sent");
+        Ok(())
+    }
+}
+
 struct Attacker {
     address: SocketAddr,
-    sent: Arc<AtomicU64>,
-    connections: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 impl Attacker {
     fn listen(attack: Attack) -> Result<Self> {
         let listener = TcpListener::bind((LOOPBACK, 0)).context("cannot listen")?;
         let address = listener.local_addr().context("cannot tell the port")?;
-        let (sent, connections, stop) =
-            (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let (counted, counted_connections, stopped) = (Arc::clone(&sent), Arc::clone(&connections), Arc::clone(&stop));
+        let progress = Arc::<Progress>::default();
+        let noted = Arc::clone(&progress);
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                if stopped.load(Ordering::Relaxed) {
+                if noted.is_over() {
                     return;
                 }
-                counted_connections.fetch_add(1, Ordering::Relaxed);
+                noted.connections.fetch_add(1, Ordering::Relaxed);
                 // However it ends: the next connection gets the same.
-                let _ = attack(&mut stream, &stopped, &counted);
+                let _ = attack(&mut stream, &noted);
             }
         });
-        Ok(Self { address, sent, connections, stop })
+        Ok(Self { address, progress })
     }
 }
 
 impl Drop for Attacker {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.progress.stop.store(true, Ordering::Relaxed);
         // Wakes who waits for a connection; there may be nobody.
         let _ = TcpStream::connect(self.address);
     }
 }
+
+/// Two that send an octet a second, as long as everything else goes on. One sends its OPEN so, which may take four minutes (RFC 4271
+/// section 8.2.2); the other has a session with the shortest hold time, and no message of it is ever complete in that.
+struct SlowPeers {
+    opening: Attacker,
+    holding: Attacker,
+}
+
+impl SlowPeers {
+    fn begin(manifests: &Manifests) -> Result<Self> {
+        let (opening, holding) = (Attacker::listen(open_slowly)?, Attacker::listen(say_nothing_slowly)?);
+        manifests.write("opening.yaml", &peer("opening", HOSTILE_ASN, opening.address, "{}", 90))?;
+        manifests.write("holding.yaml", &peer("holding", HOSTILE_ASN, holding.address, "{}", 3))?;
+        Ok(Self { opening, holding })
+    }
+
+    /// Until both have been slow for a while, and what ends the second one's session is that it is.
+    fn wait(&self, ours: &mut Process) -> Result<()> {
+        ours.wait_until("an octet a second", SOON, || {
+            self.opening.progress.ensure_sent(10)?;
+            self.holding.progress.ensure_sent(6)?;
+            let expired = self.holding.progress.expired.load(Ordering::Relaxed);
+            ensure!(expired >= 2, "{expired} of its sessions ended with an expired hold timer");
+            let connections = self.holding.progress.connections.load(Ordering::Relaxed);
+            ensure!(connections - expired <= 1, "{expired} of {connections} sessions ended with an expired hold timer");
+            Ok(())
+        })
+    }
+}
+
+fn open_slowly(stream: &mut TcpStream, progress: &Progress) -> std::io::Result<()> {
+    for octet in open(HOSTILE_ASN) {
+        if progress.is_over() {
+            break;
+        }
+        stream.write_all(&[octet])?;
+        progress.note_sent();
+        std::thread::sleep(SLOW);
+    }
+    Ok(())
+}
+
+fn say_nothing_slowly(stream: &mut TcpStream, progress: &Progress) -> std::io::Result<()> {
+    establish(stream)?;
+    stream.set_read_timeout(Some(SLOW))?;
+    let mut heard = Vec::new();
+    for octet in message(4, &[]).into_iter().cycle() {
+        if progress.is_over() {
+            break;
+        }
+        stream.write_all(&[octet])?;
+        progress.note_sent();
+        // Its own KEEPALIVEs, until the NOTIFICATION behind which the connection ends.
+        let mut buffer = [0; 4096];
+        let until = Instant::now() + SLOW;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(&mut buffer) {
+                Ok(0) => {
+                    progress.expired.fetch_add(u64::from(heard.ends_with(&message(3, &[4, 0]))), Ordering::Relaxed);
+                    return Ok(());
+                }
+                Ok(count) => heard.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Both OPENs and the first KEEPALIVE of ours.
 fn establish(stream: &mut TcpStream) -> std::io::Result<()> {
@@ -179,20 +286,15 @@ fn establish(stream: &mut TcpStream) -> std::io::Result<()> {
 }
 
 /// Sends `next` again and again. What comes back is read, so that only our own speed is the limit.
-fn flood(
-    stream: &mut TcpStream,
-    stop: &AtomicBool,
-    sent: &AtomicU64,
-    mut next: impl FnMut(u64) -> Vec<u8>,
-) -> std::io::Result<()> {
+fn flood(stream: &mut TcpStream, progress: &Progress, mut next: impl FnMut(u64) -> Vec<u8>) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_millis(1)))?;
     let mut buffer = [0; 64 * 1024];
     for number in 0.. {
-        if stop.load(Ordering::Relaxed) {
+        if progress.is_over() {
             break;
         }
         stream.write_all(&next(number))?;
-        sent.fetch_add(1, Ordering::Relaxed);
+        progress.note_sent();
         if number % 64 == 0 {
             match stream.read(&mut buffer) {
                 Ok(0) => break,
@@ -204,14 +306,14 @@ fn flood(
     Ok(())
 }
 
-fn opens(stream: &mut TcpStream, stop: &AtomicBool, sent: &AtomicU64) -> std::io::Result<()> {
-    flood(stream, stop, sent, |_| open(HOSTILE_ASN))
+fn opens(stream: &mut TcpStream, progress: &Progress) -> std::io::Result<()> {
+    flood(stream, progress, |_| open(HOSTILE_ASN))
 }
 
 /// A thousand /24 in each UPDATE, never the same.
-fn prefixes(stream: &mut TcpStream, stop: &AtomicBool, sent: &AtomicU64) -> std::io::Result<()> {
+fn prefixes(stream: &mut TcpStream, progress: &Progress) -> std::io::Result<()> {
     establish(stream)?;
-    flood(stream, stop, sent, |number| {
+    flood(stream, progress, |number| {
         let nlri = (0..1000u32).flat_map(|index| {
             let prefix = 0x0100_0000 + (((number as u32 * 1000 + index) % 0xd0_0000) << 8);
             let [a, b, c, _] = prefix.to_be_bytes();
@@ -222,9 +324,9 @@ fn prefixes(stream: &mut TcpStream, stop: &AtomicBool, sent: &AtomicU64) -> std:
 }
 
 /// One prefix with other attributes each time: forty that nobody knows, and a community.
-fn unknown_attributes(stream: &mut TcpStream, stop: &AtomicBool, sent: &AtomicU64) -> std::io::Result<()> {
+fn unknown_attributes(stream: &mut TcpStream, progress: &Progress) -> std::io::Result<()> {
     establish(stream)?;
-    flood(stream, stop, sent, |number| {
+    flood(stream, progress, |number| {
         let number = number as u32;
         let mut attributes = vec![0xc0, 8, 4];
         attributes.extend(number.to_be_bytes());
@@ -238,23 +340,11 @@ fn unknown_attributes(stream: &mut TcpStream, stop: &AtomicBool, sent: &AtomicU6
 }
 
 /// And never a byte of the answers is read.
-fn refreshes(stream: &mut TcpStream, stop: &AtomicBool, sent: &AtomicU64) -> std::io::Result<()> {
+fn refreshes(stream: &mut TcpStream, progress: &Progress) -> std::io::Result<()> {
     establish(stream)?;
-    while !stop.load(Ordering::Relaxed) {
+    while !progress.is_over() {
         stream.write_all(&message(5, &[0, 1, 0, 1]))?;
-        sent.fetch_add(1, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-fn octets(stream: &mut TcpStream, stop: &AtomicBool, sent: &AtomicU64) -> std::io::Result<()> {
-    for octet in open(HOSTILE_ASN) {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        stream.write_all(&[octet])?;
-        sent.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(250));
+        progress.note_sent();
     }
     Ok(())
 }
@@ -295,13 +385,13 @@ metadata: {name: awaited}
 spec: {localASN: 64500, peerASN: 64513, address: 127.0.0.7, passive: true, nextHop: {ipv4: 192.0.2.11}}
 ";
 
-fn peer(name: &str, asn: u32, address: SocketAddr, import: &str) -> String {
+fn peer(name: &str, asn: u32, address: SocketAddr, import: &str, hold: u16) -> String {
     let port = address.port();
     format!(
         "apiVersion: roadstead.dev/v1alpha1
 kind: BGPPeer
 metadata: {{name: {name}}}
-spec: {{localASN: 64500, peerASN: {asn}, address: 127.0.0.1, port: {port}, nextHop: {{ipv4: 192.0.2.11}}, import: {import}, timers: {{connectRetrySeconds: 1}}}}
+spec: {{localASN: 64500, peerASN: {asn}, address: 127.0.0.1, port: {port}, nextHop: {{ipv4: 192.0.2.11}}, import: {import}, timers: {{connectRetrySeconds: 1, holdSeconds: {hold}}}}}
 "
     )
 }

@@ -176,6 +176,32 @@ fn check(script: &Script) {
     }
 }
 
+/// An octet a second, until the connection is gone: how many those were, and the code of the NOTIFICATION.
+fn send_slowly(script: &mut Script, octets: &[u8]) -> (usize, u8) {
+    for (sent, octet) in octets.iter().enumerate() {
+        if script.connection.is_none() {
+            return (sent, script.last_words().unwrap().code.as_u8());
+        }
+        script.send(&[*octet]);
+        script.advance(Duration::from_secs(1));
+    }
+    panic!("{} octets were heard out", octets.len());
+}
+
+/// RFC 4271 sections 6.5 and 8.2.2: half a message is none, so neither an OPEN nor an UPDATE that never ends holds a timer off.
+#[test]
+fn an_octet_a_second_holds_no_timer_off() {
+    // As long as an OPEN can be with capabilities that nobody knows.
+    let unknown = [&[2, 253, 200, 251][..], &[0; 251]].concat();
+    let open = raw(1, &[&[4, 0xfc, 0, 0, 90, 10, 0, 0, 2, 255][..], &unknown].concat());
+    let mut script = Script::connected(script::config());
+    assert_eq!(send_slowly(&mut script, &open), (240, 4), "four minutes are for the OPEN");
+
+    let mut script = Script::established(script::config());
+    assert_eq!(send_slowly(&mut script, &raw(2, &[0; 4000])), (90, 4), "the hold time");
+    assert_eq!(script.status().messages_in, 2, "OPEN and KEEPALIVE");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
