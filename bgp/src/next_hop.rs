@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::{Endpoints, Family, PeerConfig};
 
 /// What is written as next hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NextHop {
     V4(Ipv4Addr),
     V6 { address: Ipv6Addr, link_local: Option<Ipv6Addr> },
@@ -33,7 +33,7 @@ impl NextHop {
 }
 
 /// One for each family, as far as there is one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionNextHops {
     pub(crate) ipv4: Option<NextHop>,
     pub(crate) ipv6: Option<NextHop>,

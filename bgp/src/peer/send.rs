@@ -57,7 +57,7 @@ impl Peer {
         let end_of_rib = self.end_of_rib.while_held(rib.is_held() && self.config.relay != Relay::Nothing);
         let mut again = None;
         while connection.output.has_room() {
-            if let Some(message) = self.rib_out.next_message(&self.session.export) {
+            if let Some(message) = self.rib_out.next_message(&self.session.export, rib.encoded()) {
                 connection.output.push(&message);
             } else if connection.output.push_with(|output| rib.next_message(self.member, output)) {
             } else if let Some((message, family)) = self.rib_out.next_marker(&self.session.export, end_of_rib) {

@@ -19,13 +19,14 @@ use ipnet::IpNet;
 
 use super::refresh::Refreshes;
 use super::replacement::{Side, exchanged};
-use crate::update::{self, Export};
+use super::sorted::{SortedAttributes, SortedPrefix};
+use crate::update::{self, EncodedAttributes, Export};
 use crate::{Family, RouteAttributes, RouteChange};
 
 #[derive(Debug, Default)]
 pub(crate) struct AdjRibOut {
     /// Every prefix that is wanted, or that the peer has of us.
-    entries: BTreeMap<IpNet, Entry>,
+    entries: BTreeMap<SortedPrefix, Entry>,
     counts: Counts,
     /// Families in which something may be announced now: negotiated, and with a next hop.
     open: BTreeSet<Family>,
@@ -33,7 +34,7 @@ pub(crate) struct AdjRibOut {
     end_of_rib_due: BTreeSet<Family>,
     refreshes: Refreshes,
     /// What waits to be sent; none of the sets is empty, and each prefix stands where its entry says.
-    pending: BTreeMap<Batch, BTreeSet<IpNet>>,
+    pending: BTreeMap<Batch, BTreeSet<SortedPrefix>>,
 }
 
 /// What there is to know about one prefix.
@@ -72,7 +73,7 @@ struct Batch {
     turn: Turn,
     family: Family,
     /// Of announcements.
-    attributes: Option<Arc<RouteAttributes>>,
+    attributes: Option<SortedAttributes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,15 +133,16 @@ impl Entry {
 
     /// The batch in which it waits.
     fn batch(&self, turn: Turn, family: Family) -> Batch {
-        Batch { turn, family, attributes: self.wanted.clone().filter(|_| turn.announces()) }
+        let attributes = self.wanted.clone().filter(|_| turn.announces());
+        Batch { turn, family, attributes: attributes.map(SortedAttributes) }
     }
 
     /// Takes it out of whatever it waits in, and says what that was. To be called before `wanted` changes.
-    fn unqueue(&mut self, prefix: &IpNet, pending: &mut BTreeMap<Batch, BTreeSet<IpNet>>) -> Option<Turn> {
+    fn unqueue(&mut self, prefix: &IpNet, pending: &mut BTreeMap<Batch, BTreeSet<SortedPrefix>>) -> Option<Turn> {
         let turn = self.waits.take()?;
         let batch = self.batch(turn, Family::of(prefix));
         if let Some(prefixes) = pending.get_mut(&batch) {
-            prefixes.remove(prefix);
+            prefixes.remove(&SortedPrefix(*prefix));
             if prefixes.is_empty() {
                 pending.remove(&batch);
             }
@@ -148,9 +150,9 @@ impl Entry {
         Some(turn)
     }
 
-    fn queue(&mut self, prefix: IpNet, turn: Turn, pending: &mut BTreeMap<Batch, BTreeSet<IpNet>>) {
+    fn queue(&mut self, prefix: IpNet, turn: Turn, pending: &mut BTreeMap<Batch, BTreeSet<SortedPrefix>>) {
         self.waits = Some(turn);
-        pending.entry(self.batch(turn, Family::of(&prefix))).or_default().insert(prefix);
+        pending.entry(self.batch(turn, Family::of(&prefix))).or_default().insert(SortedPrefix(prefix));
     }
 
     const fn is_unused(&self) -> bool {
@@ -173,8 +175,9 @@ impl AdjRibOut {
         &self,
         start: Bound<IpNet>,
     ) -> impl Iterator<Item = (&IpNet, Option<&RouteAttributes>, Option<&RouteAttributes>)> {
-        let told = self.entries.range((start, Bound::Unbounded)).filter(|(_, entry)| entry.told.is_something());
-        told.map(|(prefix, entry)| (prefix, entry.told.attributes().map(AsRef::as_ref), entry.wanted.as_deref()))
+        let from = (start.map(SortedPrefix), Bound::Unbounded);
+        let told = self.entries.range(from).filter(|(_, entry)| entry.told.is_something());
+        told.map(|(prefix, entry)| (&prefix.0, entry.told.attributes().map(AsRef::as_ref), entry.wanted.as_deref()))
     }
 
     pub(crate) const fn too_large(&self) -> usize {
@@ -197,7 +200,7 @@ impl AdjRibOut {
                 RouteChange::Announce(prefix, attributes) => (prefix.trunc(), Some(attributes)),
                 RouteChange::Withdraw(prefix) => (prefix.trunc(), None),
             };
-            let mut place = match self.entries.entry(prefix) {
+            let mut place = match self.entries.entry(SortedPrefix(prefix)) {
                 MapEntry::Vacant(_) if attributes.is_none() => continue,
                 MapEntry::Vacant(vacant) => vacant.insert_entry(Entry::default()),
                 MapEntry::Occupied(known) => known,
@@ -228,9 +231,9 @@ impl AdjRibOut {
         }
         let replaced = |family| self.pending.get(&Batch { turn: Turn::Replaced, family, attributes: None });
         let replaced = Family::ALL.into_iter().filter_map(replaced).flatten();
-        let mut sides: BTreeMap<IpNet, Side> = replaced.map(|prefix| (*prefix, Side::Withdrawn)).collect();
+        let mut sides: BTreeMap<IpNet, Side> = replaced.map(|prefix| (prefix.0, Side::Withdrawn)).collect();
         for prefix in touched {
-            match self.entries.get(&prefix) {
+            match self.entries.get(&SortedPrefix(prefix)) {
                 Some(Entry { waits: Some(Turn::Withdrawals | Turn::Replaced), .. }) => {
                     sides.insert(prefix, Side::Withdrawn)
                 }
@@ -240,7 +243,7 @@ impl AdjRibOut {
             };
         }
         for prefix in exchanged(&sides) {
-            let Some(entry) = self.entries.get_mut(&prefix) else { continue };
+            let Some(entry) = self.entries.get_mut(&SortedPrefix(prefix)) else { continue };
             if let Some(turn) = entry.unqueue(&prefix, &mut self.pending) {
                 entry.queue(prefix, turn.in_exchange(), &mut self.pending);
             }
@@ -275,13 +278,15 @@ impl AdjRibOut {
         self.entries.retain(|prefix, entry| {
             (entry.wanted, entry.waits, entry.too_large) = (None, None, false);
             if entry.told.is_something() {
-                entry.queue(*prefix, Turn::Withdrawals, &mut self.pending);
+                entry.queue(prefix.0, Turn::Withdrawals, &mut self.pending);
             }
             entry.told.is_something()
         });
         (self.counts.wanted, self.counts.too_large) = (0, 0);
+        // Withdrawals have none.
+        let mut attributes = EncodedAttributes::default();
         let mut messages = Vec::new();
-        while let Some(message) = self.next_message(export) {
+        while let Some(message) = self.next_message(export, &mut attributes) {
             messages.extend_from_slice(&message);
         }
         messages
@@ -290,7 +295,7 @@ impl AdjRibOut {
     /// Sends everything of this family again (RFC 2918), because the peer asked or because the next hop is another one.
     pub(crate) fn resend(&mut self, family: Family) {
         for (prefix, entry) in &mut self.entries {
-            if Family::of(prefix) == family && entry.told.is_something() {
+            if Family::of(&prefix.0) == family && entry.told.is_something() {
                 // Still there for the peer: should the route be withdrawn before its turn comes, it must hear that.
                 entry.told = Told::Outdated;
             }
@@ -318,7 +323,7 @@ impl AdjRibOut {
     }
 
     /// The next UPDATE, as large as it may be. What it says counts as told. And before that, the beginning of an answer.
-    pub(crate) fn next_message(&mut self, export: &Export) -> Option<Bytes> {
+    pub(crate) fn next_message(&mut self, export: &Export, encoded: &mut EncodedAttributes) -> Option<Bytes> {
         if let Some(begin) = self.refreshes.begin() {
             return Some(begin);
         }
@@ -326,9 +331,10 @@ impl AdjRibOut {
             let family = first.key().family;
             let attributes = first.key().attributes.clone();
             let prefixes = first.get_mut();
+            let listed = prefixes.iter().map(|prefix| &prefix.0);
             let encoded = match &attributes {
-                None => Ok(update::encode_withdrawals(family, prefixes.iter(), export)),
-                Some(attributes) => update::encode_announcements(family, attributes, prefixes.iter(), export),
+                None => Ok(update::encode_withdrawals(family, listed, export)),
+                Some(attributes) => update::encode_announcements(family, &attributes.0, listed, export, encoded),
             };
             match encoded {
                 Ok((message, count)) => {
@@ -352,13 +358,13 @@ impl AdjRibOut {
     }
 
     /// These are wanted, and cannot be said. What the peer has of them is not wanted any more.
-    fn give_up(&mut self, prefixes: BTreeSet<IpNet>) {
+    fn give_up(&mut self, prefixes: BTreeSet<SortedPrefix>) {
         for prefix in prefixes {
             let Some(entry) = self.entries.get_mut(&prefix) else { continue };
             (entry.waits, entry.too_large) = (None, true);
             self.counts.too_large += 1;
             if entry.told.is_something() {
-                entry.queue(prefix, Turn::Withdrawals, &mut self.pending);
+                entry.queue(prefix.0, Turn::Withdrawals, &mut self.pending);
             }
         }
     }
@@ -374,7 +380,8 @@ impl AdjRibOut {
     }
 
     fn queue_all(&mut self, selected: impl Fn(&IpNet) -> bool) {
-        for (prefix, entry) in self.entries.iter_mut().filter(|(prefix, _)| selected(prefix)) {
+        for (prefix, entry) in self.entries.iter_mut().filter(|(prefix, _)| selected(&prefix.0)) {
+            let prefix = &prefix.0;
             let earlier = entry.unqueue(prefix, &mut self.pending);
             self.counts.too_large -= usize::from(std::mem::take(&mut entry.too_large));
             if let Some(turn) = entry.turn(self.open.contains(&Family::of(prefix))) {
@@ -386,15 +393,15 @@ impl AdjRibOut {
 
 /// A message says this of the prefix: a withdrawal, if there are no attributes.
 fn note_told(
-    entries: &mut BTreeMap<IpNet, Entry>,
+    entries: &mut BTreeMap<SortedPrefix, Entry>,
     counts: &mut Counts,
-    prefix: IpNet,
-    attributes: Option<&Arc<RouteAttributes>>,
+    prefix: SortedPrefix,
+    attributes: Option<&SortedAttributes>,
 ) {
     let MapEntry::Occupied(mut place) = entries.entry(prefix) else { return };
     let entry = place.get_mut();
     entry.waits = None;
-    let told = attributes.map_or(Told::Nothing, |attributes| Told::This(Arc::clone(attributes)));
+    let told = attributes.map_or(Told::Nothing, |attributes| Told::This(Arc::clone(&attributes.0)));
     let before = std::mem::replace(&mut entry.told, told);
     counts.told += usize::from(attributes.is_some());
     counts.told -= usize::from(before.is_something());

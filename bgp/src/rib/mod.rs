@@ -27,6 +27,7 @@ mod refresh;
 mod relay_out;
 mod replacement;
 mod selection;
+mod sorted;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,8 +44,8 @@ use self::next_hops::NextHops;
 use self::path::{Path, Routes};
 use self::relay_out::{RelayOut, View};
 use self::table::{PrefixId, Table};
-use crate::update::ReceivedAttributes;
 use crate::update::relayed::RelaySession;
+use crate::update::{EncodedAttributes, ReceivedAttributes};
 use crate::{Family, LearnedPath, PeerKey, Relay, RouteAttributes};
 
 pub(crate) use adj_rib_out::{AdjRibOut, EndOfRib};
@@ -118,6 +119,8 @@ pub(crate) struct Rib {
     octets: Vec<u8>,
     /// Whose paths have changed since somebody looked; nothing while nobody does.
     followed: Option<BTreeSet<IpNet>>,
+    /// Of the embedder's routes.
+    encoded: EncodedAttributes,
     /// Once something is known of them.
     next_hops: Option<Box<NextHops>>,
 }
@@ -141,6 +144,7 @@ impl Rib {
             held: false,
             octets: Vec::new(),
             followed: None,
+            encoded: EncodedAttributes::default(),
             next_hops: None,
         }
     }
@@ -263,6 +267,11 @@ impl Rib {
             }
             (0..woken).for_each(|_| group.note_awake());
         }
+    }
+
+    /// What was made of the embedder's routes for one peer, for others.
+    pub(crate) fn encoded(&mut self) -> &mut EncodedAttributes {
+        &mut self.encoded
     }
 
     /// Tells nobody anything of others' routes until [`Rib::release`].

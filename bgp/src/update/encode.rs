@@ -2,9 +2,12 @@
 //!
 //! One UPDATE carries one thing (RFC 7606 section 5.1 asks senders for that): withdrawals or announcements, of one family.
 //! IPv4 goes into the classic fields, IPv6 and what has an IPv6 next hop (RFC 8950) into MP_REACH_NLRI and MP_UNREACH_NLRI. The attributes of a group of prefixes
-//! are encoded first and their length decides how many prefixes fit behind them.
+//! are encoded first and their length decides how many prefixes fit behind them; that is done once for all peers with the same
+//! settings ([`EncodedAttributes`]).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
@@ -20,7 +23,7 @@ use crate::next_hop::{NextHop, SessionNextHops};
 use crate::{Asn, ExtendedCommunity, Family, RouteAttributes};
 
 /// What, besides the routes, decides over the bytes that one peer gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Export {
     pub(crate) local_asn: Asn,
     pub(crate) internal: bool,
@@ -68,6 +71,40 @@ pub(crate) enum TooLarge {
     Codec(String),
 }
 
+/// The attributes of the embedder's routes as octets, for whoever has the same settings. Never much more than [`KEPT`] octets: then
+/// those come anew that are needed again.
+#[derive(Debug, Default)]
+pub(crate) struct EncodedAttributes {
+    /// By where the attributes stand in memory, of which there is one copy (`rib::Interner`); it stands beside them, so that no other
+    /// ones come to that place.
+    known: BTreeMap<(usize, Family, Export), (Arc<RouteAttributes>, Bytes)>,
+    octets: usize,
+}
+
+const KEPT: usize = 64 * 1024;
+
+impl EncodedAttributes {
+    fn of(
+        &mut self,
+        family: Family,
+        attributes: &Arc<RouteAttributes>,
+        export: &Export,
+        encode: impl FnOnce() -> Result<Bytes, TooLarge>,
+    ) -> Result<Bytes, TooLarge> {
+        let key = (Arc::as_ptr(attributes) as usize, family, export.clone());
+        if let Some((_, octets)) = self.known.get(&key) {
+            return Ok(octets.clone());
+        }
+        let octets = encode()?;
+        if self.octets >= KEPT {
+            *self = Self::default();
+        }
+        self.octets += octets.len();
+        self.known.insert(key, (Arc::clone(attributes), octets.clone()));
+        Ok(octets)
+    }
+}
+
 /// Header, length of the withdrawn routes and length of the attributes.
 const UPDATE_OVERHEAD: usize = 19 + 2 + 2;
 /// MP_REACH_NLRI without NLRI: flags, type, two octets of length; AFI, SAFI, length of the next hop, an IPv6 one, reserved.
@@ -101,14 +138,18 @@ pub(crate) fn encode_withdrawals<'a>(
 /// One UPDATE that announces as many of the prefixes as fit, and how many that are: at least one.
 pub(crate) fn encode_announcements<'a>(
     family: Family,
-    attributes: &RouteAttributes,
+    attributes: &Arc<RouteAttributes>,
     prefixes: impl Iterator<Item = &'a IpNet>,
     export: &Export,
+    encoded: &mut EncodedAttributes,
 ) -> Result<(Bytes, usize), TooLarge> {
     let next_hop = export.next_hop(family, attributes).ok_or(TooLarge::NoNextHop(family))?;
-    let mut block = Vec::new();
-    encode_path_attributes(&path_attributes(attributes, next_hop, export), &mut block, export.four_octet_asn, false)
-        .map_err(|error| TooLarge::Codec(error.to_string()))?;
+    let block = encoded.of(family, attributes, export, || {
+        let (list, mut block) = (path_attributes(attributes, next_hop, export), Vec::new());
+        encode_path_attributes(&list, &mut block, export.four_octet_asn, false)
+            .map_err(|error| TooLarge::Codec(error.to_string()))?;
+        Ok(block.into())
+    })?;
 
     let full = || TooLarge::Attributes { attributes: block.len(), max_message: export.max_message };
     let room = usize::from(export.max_message).checked_sub(UPDATE_OVERHEAD + block.len()).ok_or_else(full)?;
@@ -129,7 +170,7 @@ pub(crate) fn encode_announcements<'a>(
             }
             // RFC 7606 section 5.1: MP_REACH_NLRI comes first, so that a receiver finds the prefixes whatever follows.
             let mut with_reach = mp_reach(family, address, link_local, announced);
-            with_reach.append(&mut block);
+            with_reach.extend_from_slice(&block);
             Ok((update(Vec::new(), with_reach, Vec::new(), export), count))
         }
     }
@@ -258,7 +299,7 @@ fn encode_one(attribute: PathAttribute) -> Vec<u8> {
     buffer
 }
 
-fn update(withdrawn_routes: Vec<u8>, path_attributes: Vec<u8>, nlri: Vec<u8>, export: &Export) -> Bytes {
+fn update(withdrawn_routes: Vec<u8>, path_attributes: impl Into<Bytes>, nlri: Vec<u8>, export: &Export) -> Bytes {
     let message = UpdateMessage {
         withdrawn_routes: withdrawn_routes.into(),
         path_attributes: path_attributes.into(),

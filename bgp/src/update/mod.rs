@@ -14,5 +14,5 @@ pub(crate) mod relayed;
 #[cfg(test)]
 pub(crate) use aigp::Aigp;
 pub(crate) use decode::{Disposition, Import, Nlri, Reach, decode_update};
-pub(crate) use encode::{Export, encode_announcements, encode_end_of_rib, encode_withdrawals};
+pub(crate) use encode::{EncodedAttributes, Export, encode_announcements, encode_end_of_rib, encode_withdrawals};
 pub(crate) use passed_on::ReceivedAttributes;
