@@ -1,11 +1,14 @@
-//! A second opinion on the bytes that we emit: `bgp-rs`, a decoder that shares no code with the codec in use. In tests only.
+//! Other opinions on the bytes that we emit: `bgp-rs` and `bgpkit-parser`, decoders that share no code with the codec in use. In
+//! tests only.
+
+pub(crate) mod younger;
 
 use std::net::IpAddr;
 
 use bgp_rs::{Capabilities, Message, NLRIEncoding, Open, PathAttribute, Reader, Segment};
 
-/// What the other decoder saw in an UPDATE.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What another decoder saw in an UPDATE.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SeenUpdate {
     pub(crate) withdrawn: Vec<String>,
     pub(crate) announced: Vec<String>,
@@ -17,6 +20,8 @@ pub(crate) struct SeenUpdate {
     pub(crate) communities: Vec<u32>,
     pub(crate) large_communities: Vec<(u32, u32, u32)>,
     pub(crate) extended_communities: Vec<u64>,
+    /// Which only the younger one knows.
+    pub(crate) only_to_customer: Option<u32>,
 }
 
 pub(crate) fn read(bytes: &[u8], four_octet_asn: bool) -> Message {
@@ -25,6 +30,7 @@ pub(crate) fn read(bytes: &[u8], four_octet_asn: bool) -> Message {
     let (header, message) = reader.read().expect("the other decoder reads it");
     assert_eq!(usize::from(header.length), bytes.len());
     assert!(reader.stream.is_empty(), "the other decoder leaves {} octets", reader.stream.len());
+    younger::read(bytes, four_octet_asn);
     message
 }
 
@@ -35,7 +41,14 @@ pub(crate) fn read_open(bytes: &[u8]) -> Open {
     }
 }
 
+/// Both see the same.
 pub(crate) fn read_update(bytes: &[u8], four_octet_asn: bool) -> SeenUpdate {
+    let seen = read_update_as_the_older(bytes, four_octet_asn);
+    assert_eq!(younger::read_update(bytes, four_octet_asn), seen);
+    seen
+}
+
+fn read_update_as_the_older(bytes: &[u8], four_octet_asn: bool) -> SeenUpdate {
     let Message::Update(update) = read(bytes, four_octet_asn) else {
         panic!("the other decoder took an UPDATE for something else");
     };
@@ -75,6 +88,7 @@ pub(crate) fn read_update(bytes: &[u8], four_octet_asn: bool) -> SeenUpdate {
                 seen.next_hop = Some(IpAddr::from(octets).to_string());
             }
             PathAttribute::MP_UNREACH_NLRI(unreach) => seen.withdrawn.extend(prefixes(&unreach.withdrawn_routes)),
+            PathAttribute::CLUSTER_LIST(_) => {}
             other => panic!("the other decoder saw {other:?}"),
         }
     }

@@ -395,3 +395,6 @@ impl PrefixWriter {
         self.filled = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,23 @@
 use std::collections::BTreeSet;
 
+use rustbgpd_wire::{Message, decode_message};
+
 use super::*;
-use crate::oracle::{SeenUpdate, read_update};
+use crate::next_hop::ExtendedNextHops;
+use crate::oracle::{SeenUpdate, read_update, younger};
+use crate::update::{Disposition, Import, Nlri, decode_update};
 use crate::{Community, LargeCommunity as Large, LinkBandwidth, Transitivity};
+
+/// For one peer.
+fn encode_announcements<'a>(
+    family: Family,
+    attributes: &RouteAttributes,
+    prefixes: impl Iterator<Item = &'a IpNet>,
+    export: &Export,
+) -> Result<(Bytes, usize), TooLarge> {
+    let attributes = Arc::new(attributes.clone());
+    super::encode_announcements(family, &attributes, prefixes, export, &mut EncodedAttributes::default())
+}
 
 fn export(internal: bool, four_octet_asn: bool) -> Export {
     Export {
@@ -31,10 +46,61 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Without the marker, which is the same in all.
-fn check_golden(name: &str, message: &[u8], expected: &str) {
+/// `expected` is without the marker, which is the same in all. Whoever reads these octets sees what `meant` says: two decoders that
+/// have nothing to do with ours, as far as they know such messages, and ours.
+fn check_golden(name: &str, message: &[u8], expected: &str, known: Known, meant: &SeenUpdate) {
     assert_eq!(message[..16], [0xff; 16], "{name}");
     assert_eq!(hex(&message[16..]), expected.replace([' ', '\n'], ""), "{name}");
+    let seen = match known {
+        Known::ByBoth => read_update(message, true),
+        Known::ByTheYounger => younger::read_update(message, true),
+    };
+    assert_eq!(seen, *meant, "{name}");
+    assert_eq!(read_ourselves(message), *meant, "{name}");
+}
+
+/// What the other decoders know of a message.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    ByBoth,
+    ByTheYounger,
+}
+
+/// As a peer that is us: an internal one if LOCAL_PREF is there.
+fn read_ourselves(message: &[u8]) -> SeenUpdate {
+    let mut octets = Bytes::copy_from_slice(message);
+    let Ok(Message::Update(update)) = decode_message(&mut octets, 4096) else { panic!("not an UPDATE") };
+    let (families, several_paths) = (Family::ALL.into(), BTreeSet::new());
+    let import = Import {
+        internal: message.windows(4).any(|octets| octets == [0x40, 5, 4, 0]),
+        four_octet_asn: true,
+        families: &families,
+        extended_next_hops: ExtendedNextHops::Agreed,
+        local_address: [192, 0, 2, 9].into(),
+        several_paths: &several_paths,
+        aigp: false,
+    };
+    let received = decode_update(&update, import).unwrap();
+    assert_eq!(received.disposition, Disposition::Ok);
+    let name = |nlri: &Nlri| nlri.prefix.to_string();
+    let mut seen = SeenUpdate {
+        withdrawn: received.withdrawn.iter().map(name).collect(),
+        announced: received.announced.iter().map(|reach| name(&reach.nlri)).collect(),
+        next_hop: received.announced.first().map(|reach| reach.next_hop.to_string()),
+        ..SeenUpdate::default()
+    };
+    if let Some(meaning) = received.attributes.map(|attributes| attributes.meaning()) {
+        let short = |community: &ExtendedCommunity| match community {
+            ExtendedCommunity::Short(octets) => Some(u64::from_be_bytes(*octets)),
+            ExtendedCommunity::Ipv6(_) => None,
+        };
+        seen.as_path = Some(meaning.as_path.0.iter().map(|asn| asn.0).collect());
+        (seen.local_preference, seen.med) = (meaning.local_preference, meaning.med);
+        seen.communities = meaning.communities.iter().map(|community| community.0).collect();
+        seen.extended_communities = meaning.extended_communities.iter().filter_map(short).collect();
+        seen.only_to_customer = meaning.only_to_customer.map(|asn| asn.0);
+    }
+    seen
 }
 
 #[test]
@@ -46,6 +112,12 @@ fn golden_bytes() {
         ..RouteAttributes::default()
     };
 
+    let announced = SeenUpdate {
+        announced: vec!["192.0.2.0/24".to_owned(), "198.51.100.1/32".to_owned()],
+        next_hop: Some("10.0.0.1".to_owned()),
+        as_path: Some(vec![64500]),
+        ..SeenUpdate::default()
+    };
     let (message, count) =
         encode_announcements(Family::Ipv4Unicast, &attributes, v4.iter(), &export(false, true)).unwrap();
     assert_eq!(count, 2);
@@ -54,6 +126,8 @@ fn golden_bytes() {
         &message,
         "003f 02 0000 001f  400101 00  400206 0201 0000fbf4  400304 0a000001  c00808 fbf40064 ffffff01
          18c00002 20c6336401",
+        Known::ByBoth,
+        &SeenUpdate { communities: vec![0xfbf4_0064, 0xffff_ff01], ..announced.clone() },
     );
 
     let extended = RouteAttributes {
@@ -71,6 +145,12 @@ fn golden_bytes() {
         &message,
         "0059 02 0000 003e  400101 00  400206 0201 0000fbf4  400304 0a000001
          c01010 0002fbf400000001 4004fbf44cee6b28  c01914 000220010db80000000000000000000000010007  18c00002",
+        Known::ByTheYounger,
+        &SeenUpdate {
+            announced: vec!["192.0.2.0/24".to_owned()],
+            extended_communities: vec![0x0002_fbf4_0000_0001, 0x4004_fbf4_4cee_6b28],
+            ..announced.clone()
+        },
     );
 
     let plain = RouteAttributes::default();
@@ -80,12 +160,16 @@ fn golden_bytes() {
         "IPv4 for customers only",
         &message,
         "003b 02 0000 001b  400101 00  400206 0201 0000fbf4  400304 0a000001  c02304 0000fbf4  18c00002 20c6336401",
+        Known::ByTheYounger,
+        &SeenUpdate { only_to_customer: Some(64500), ..announced.clone() },
     );
     let (message, _) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &export(true, true)).unwrap();
     check_golden(
         "IPv4 to an internal peer",
         &message,
         "0035 02 0000 0015  400101 00  400200  400304 0a000001  400504 00000064  18c00002 20c6336401",
+        Known::ByBoth,
+        &SeenUpdate { as_path: Some(Vec::new()), local_preference: Some(100), ..announced.clone() },
     );
 
     let (message, _) = encode_announcements(Family::Ipv6Unicast, &plain, v6.iter(), &export(false, true)).unwrap();
@@ -94,10 +178,17 @@ fn golden_bytes() {
         &message,
         "0043 02 0000 002c  800e1c 0002 01 10 20010db8000000000000000000000001 00 3020010db80001
          400101 00  400206 0201 0000fbf4",
+        Known::ByBoth,
+        &SeenUpdate {
+            announced: vec!["2001:db8:1::/48".to_owned()],
+            next_hop: Some("2001:db8::1".to_owned()),
+            ..announced.clone()
+        },
     );
 
     let extended =
         |next_hop| Export { next_hops: SessionNextHops { ipv4: next_hop, ipv6: None }, ..export(false, true) };
+    let over_ipv6 = SeenUpdate { next_hop: Some("2001:db8::1".to_owned()), ..announced.clone() };
     let global = extended(over_v6("2001:db8::1", None));
     let (message, count) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &global).unwrap();
     assert_eq!(count, 2);
@@ -106,6 +197,8 @@ fn golden_bytes() {
         &message,
         "0045 02 0000 002e  800e1e 0001 01 10 20010db8000000000000000000000001 00 18c00002 20c6336401
          400101 00  400206 0201 0000fbf4",
+        Known::ByTheYounger,
+        &over_ipv6,
     );
     let unnumbered = extended(over_v6("2001:db8::1", Some("fe80::1")));
     let (message, _) = encode_announcements(Family::Ipv4Unicast, &plain, v4.iter(), &unnumbered).unwrap();
@@ -114,16 +207,28 @@ fn golden_bytes() {
         &message,
         "0055 02 0000 003e  800e2e 0001 01 20 20010db8000000000000000000000001 fe800000000000000000000000000001 00
          18c00002 20c6336401  400101 00  400206 0201 0000fbf4",
+        Known::ByTheYounger,
+        &over_ipv6,
     );
 
     let (message, _) = encode_withdrawals(Family::Ipv4Unicast, v4.iter(), &export(false, true));
-    check_golden("IPv4 withdrawal", &message, "0020 02 0009 18c00002 20c6336401 0000");
+    let withdrawn = SeenUpdate { withdrawn: announced.announced, ..SeenUpdate::default() };
+    check_golden("IPv4 withdrawal", &message, "0020 02 0009 18c00002 20c6336401 0000", Known::ByBoth, &withdrawn);
     let (message, _) = encode_withdrawals(Family::Ipv6Unicast, v6.iter(), &export(false, true));
-    check_golden("IPv6 withdrawal", &message, "0024 02 0000 000d 800f0a 0002 01 3020010db80001");
+    let withdrawn = SeenUpdate { withdrawn: vec!["2001:db8:1::/48".to_owned()], ..SeenUpdate::default() };
+    check_golden(
+        "IPv6 withdrawal",
+        &message,
+        "0024 02 0000 000d 800f0a 0002 01 3020010db80001",
+        Known::ByBoth,
+        &withdrawn,
+    );
 
     let end = |family| encode_end_of_rib(family, &export(false, true));
-    check_golden("IPv4 End-of-RIB", &end(Family::Ipv4Unicast), "0017 02 0000 0000");
-    check_golden("IPv6 End-of-RIB", &end(Family::Ipv6Unicast), "001d 02 0000 0006 800f03 0002 01");
+    let nothing = SeenUpdate::default();
+    let (ipv4, ipv6) = (end(Family::Ipv4Unicast), end(Family::Ipv6Unicast));
+    check_golden("IPv4 End-of-RIB", &ipv4, "0017 02 0000 0000", Known::ByBoth, &nothing);
+    check_golden("IPv6 End-of-RIB", &ipv6, "001d 02 0000 0006 800f03 0002 01", Known::ByBoth, &nothing);
 }
 
 #[test]
@@ -282,4 +387,31 @@ fn attributes_without_room_for_a_prefix_are_an_error() {
         let (message, count) = encode_announcements(family, &attributes, list.iter(), &extended).unwrap();
         assert_eq!((message.len() > 4096, count, read_update(&message, true).announced.len()), (true, 1, 1));
     }
+}
+
+#[test]
+fn attributes_are_encoded_once_for_peers_with_the_same_settings() {
+    let list = prefixes(&["10.0.0.0/8"]);
+    let sets = [None, Some(7)].map(|med| Arc::new(RouteAttributes { med, ..RouteAttributes::default() }));
+    let mut encoded = EncodedAttributes::default();
+    let mut tell = |attributes: &Arc<RouteAttributes>, export: &Export| {
+        let (message, _) =
+            super::encode_announcements(Family::Ipv4Unicast, attributes, list.iter(), export, &mut encoded).unwrap();
+        assert_eq!(message, encode_announcements(Family::Ipv4Unicast, attributes, list.iter(), export).unwrap().0);
+        encoded.known.len()
+    };
+    for (attributes, export, known) in [
+        (&sets[0], export(false, true), 1),
+        (&sets[0], export(false, true), 1),
+        (&sets[1], export(false, true), 2),
+        (&sets[0], export(true, true), 3),
+        (&sets[0], export(false, false), 4),
+        (&sets[1], export(false, true), 4),
+    ] {
+        assert_eq!(tell(attributes, &export), known);
+    }
+    for med in 0..10_000 {
+        tell(&Arc::new(RouteAttributes { med: Some(med), ..RouteAttributes::default() }), &export(false, true));
+    }
+    assert!(encoded.octets <= KEPT + 100, "{} octets are kept", encoded.octets);
 }
