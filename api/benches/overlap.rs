@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use roadstead_api::overlap::{Acceptance, Border, Holding, Neighbour, RouteClass, Territory, Vacancies, collisions};
+use roadstead_api::kinds::RouteClass;
+use roadstead_api::overlap::{Acceptance, Border, Holding, Neighbour, Territory, Vacancies, collisions};
 
 /// Prefixes on each side.
 const PREFIXES: u32 = 100_000;

@@ -1,6 +1,7 @@
-//! `roadstead`: the lab, a single machine without Kubernetes, a route server, a look at a running speaker, recordings, and the
-//! CRDs.
+//! `roadstead`: the lab, a single machine without Kubernetes, a route server, a look at a running speaker, recordings, clusters side
+//! by side, and the CRDs.
 
+mod clusters;
 mod crds;
 mod lab;
 mod look;
@@ -32,12 +33,22 @@ enum Command {
     Routes(look::RoutesFlags),
     Explain(look::ExplainFlags),
     Replay(replay::Flags),
+    Export(clusters::ExportFlags),
+    Check(clusters::CheckFlags),
     Crds(crds::Flags),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Flags { command } = Flags::parse();
+    let Flags { command } = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Nowhere left to say that there is nobody to read it.
+            let _ = error.print();
+            // Not clap's 2, which is what `check` says of clusters that collide.
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     // The lab draws a table and `crds` prints YAML: only what runs for long has a log that anybody waits for.
     let level = if matches!(command, Command::Run(_) | Command::RouteServer(_)) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
@@ -51,6 +62,8 @@ async fn main() -> ExitCode {
         Command::Routes(flags) => look::routes(&flags),
         Command::Explain(flags) => look::explain(&flags),
         Command::Replay(flags) => replay::replay(&flags),
+        Command::Export(flags) => clusters::export(flags).await,
+        Command::Check(flags) => clusters::check(flags).await,
         Command::Crds(flags) => crds::crds(flags),
     };
     result.unwrap_or_else(|error| {

@@ -2,12 +2,15 @@
 //!
 //! - [`plan`]: which address belongs to whom. Pure; the place to start reading.
 //! - `conditions`: what is said of BGPPeers and Advertisements, from the nodes' reports. Pure.
-//! - `edge`: objects of the API to the types of these two, and back.
+//! - `clusters`: what this cluster uses, and what is said of ClusterNetwork, ClusterLinks and EdgeHosts. Pure.
+//! - `edge`: objects of the API to the types of these, and back.
 //! - `writer`: doing what they want written.
 //! - [`run()`]: the event loop that joins them; [`rehearse()`]: the plan alone, with nothing written.
 
+mod clusters;
 mod conditions;
 mod edge;
+mod judged;
 mod metrics;
 pub mod plan;
 mod rehearsal;

@@ -44,7 +44,8 @@ pub fn rehearse(objects: &[Object]) -> Rehearsal {
             | Object::NodeReport(_)
             | Object::EndpointSlice(_)
             | Object::Pod(_)
-            | Object::Secret(_) => continue,
+            | Object::Secret(_)
+            | Object::ServiceCidr(_) => continue,
         };
         plan.handle_event(now, event);
     }

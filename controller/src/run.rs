@@ -1,8 +1,8 @@
 //! The event loop: one task that owns the plan.
 //!
 //! ```text
-//!  store --events--> [ Plan, Conditions ] --writes--> tasks --> store
-//!                            ^---------- results ------'
+//!  store --events--> [ Plan, Conditions, Clusters ] --writes--> tasks --> store
+//!                                 ^---------- results -----------'
 //! ```
 //!
 //! Nothing here decides. A write is started the moment the plan wants it and a task is free for it; each task does one write and
@@ -21,13 +21,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use crate::clusters::{self, Clusters};
 use crate::conditions::{Conditions, StatusWrite};
 use crate::metrics::{Metrics, listen};
 use crate::plan::{Classes, Event, NodeLoss, NodePods, Now, Plan, WriteResult};
 use crate::{edge, writer};
 
 /// What the plan and the conditions depend on.
-const WATCHED: [Kind; 10] = [
+const WATCHED: [Kind; 13] = [
     Kind::AddressPool,
     Kind::PodPool,
     Kind::AddressClaim,
@@ -38,6 +39,9 @@ const WATCHED: [Kind; 10] = [
     Kind::Advertisement,
     Kind::NodeReport,
     Kind::ClusterNetwork,
+    Kind::ClusterLink,
+    Kind::EdgeHost,
+    Kind::ServiceCidr,
 ];
 
 /// Writes under way that addresses wait for: enough to keep an API server busy over one connection, few enough that a burst of
@@ -156,6 +160,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
 struct Desk {
     plan: Plan,
     conditions: Conditions,
+    clusters: Clusters,
     /// Kinds that were not told in full yet.
     awaited: BTreeSet<Kind>,
 }
@@ -164,12 +169,14 @@ struct Desk {
 enum Report {
     Plan(crate::plan::Write),
     Conditions(StatusWrite),
+    Clusters(clusters::StatusWrite),
 }
 
 /// How it ended.
 enum Finished {
     Plan(Option<WriteResult>),
     Conditions(StatusWrite, bool),
+    Clusters(clusters::StatusWrite, bool),
 }
 
 impl Report {
@@ -181,6 +188,11 @@ impl Report {
                 let done = writer::write_status(store, metrics, kind, name, &status).await;
                 Finished::Conditions(write, done)
             }
+            Self::Clusters(write) => {
+                let (kind, name, status) = write.parts();
+                let done = writer::write_status(store, metrics, kind, name, &status).await;
+                Finished::Clusters(write, done)
+            }
         }
     }
 }
@@ -190,6 +202,7 @@ impl Desk {
         Self {
             plan: Plan::new(classes).with_node_loss(node_loss),
             conditions: Conditions::default(),
+            clusters: Clusters::default(),
             awaited: BTreeSet::from(WATCHED),
         }
     }
@@ -199,6 +212,7 @@ impl Desk {
         match event {
             StoreEvent::Applied(object) => self.handle_applied(now, &object),
             StoreEvent::Deleted(key, uid) => {
+                self.clusters.delete(&key);
                 let event = match key.kind {
                     Kind::AddressPool => Event::PoolDeleted(key.name),
                     Kind::AddressClaim => match ClaimName::net(&key.name) {
@@ -221,6 +235,7 @@ impl Desk {
                     Kind::Advertisement => return self.conditions.delete_advertisement(&key.name),
                     Kind::NodeReport => {
                         self.conditions.delete_report(&key.name);
+                        self.clusters.handle_report();
                         Event::PodsReported(key.name, NodePods::default())
                     }
                     Kind::PodPool => Event::PodPoolDeleted(key.name),
@@ -231,7 +246,8 @@ impl Desk {
                     | Kind::RouteServer
                     | Kind::EndpointSlice
                     | Kind::Pod
-                    | Kind::Secret => return,
+                    | Kind::Secret
+                    | Kind::ServiceCidr => return,
                 };
                 self.plan.handle_event(now, event);
             }
@@ -241,6 +257,7 @@ impl Desk {
                     info!("everything that exists is known; assigning addresses");
                     self.plan.handle_event(now, Event::Synced);
                     self.conditions.handle_synced(now);
+                    self.clusters.handle_synced();
                     metrics.set_ready();
                 }
             }
@@ -248,6 +265,7 @@ impl Desk {
     }
 
     fn handle_applied(&mut self, now: Now, object: &Object) {
+        self.clusters.apply(object);
         let event = match object {
             Object::AddressPool(raw) => edge::pool(raw),
             Object::AddressClaim(raw) => match edge::claim(raw) {
@@ -270,6 +288,7 @@ impl Desk {
             Object::Advertisement(raw) => return self.conditions.apply_advertisement(raw),
             Object::NodeReport(raw) => {
                 self.conditions.apply_report(now, raw);
+                self.clusters.handle_report();
                 edge::pods(raw)
             }
             Object::PodPool(raw) => edge::pod_pool(raw),
@@ -287,7 +306,8 @@ impl Desk {
             | Object::RouteServer(_)
             | Object::EndpointSlice(_)
             | Object::Pod(_)
-            | Object::Secret(_) => return,
+            | Object::Secret(_)
+            | Object::ServiceCidr(_) => return,
         };
         self.plan.handle_event(now, event);
     }
@@ -295,7 +315,8 @@ impl Desk {
     fn poll_report(&mut self) -> Option<Report> {
         let now = now();
         let write = self.plan.poll_report(now).map(Report::Plan);
-        write.or_else(|| self.conditions.poll_write(now).map(Report::Conditions))
+        let write = write.or_else(|| self.conditions.poll_write(now).map(Report::Conditions));
+        write.or_else(|| self.clusters.poll_write(now, self.conditions.nodes()).map(Report::Clusters))
     }
 
     fn finish(&mut self, finished: Finished) {
@@ -303,17 +324,22 @@ impl Desk {
             Finished::Plan(Some(result)) => self.plan.handle_result(now(), result),
             Finished::Plan(None) => {}
             Finished::Conditions(write, done) => self.conditions.finish(now(), &write, done),
+            Finished::Clusters(write, done) => self.clusters.finish(now(), &write, done),
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.plan.next_deadline(), self.conditions.next_deadline()].into_iter().flatten().min()
+        let deadlines = [self.plan.next_deadline(), self.conditions.next_deadline(), self.clusters.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn handle_deadline(&mut self) {
         let now = now();
         self.plan.handle_deadline(now);
-        self.conditions.handle_deadline(now);
+        if self.conditions.handle_deadline(now) {
+            // A node that fell silent has no session that counts.
+            self.clusters.handle_report();
+        }
     }
 }
 

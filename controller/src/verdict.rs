@@ -26,13 +26,18 @@ pub struct Ready {
     pub since: Timestamp,
 }
 
-/// The type of our one condition.
+/// The type of the condition that every object of ours has.
 const READY: &str = "Ready";
 
 impl Ready {
     /// The condition among those that an object has.
     pub fn find(conditions: &[Condition]) -> Option<Self> {
-        let condition = conditions.iter().find(|condition| condition.type_ == READY)?;
+        Self::find_as(READY, conditions)
+    }
+
+    /// A condition of another type.
+    pub fn find_as(kind: &str, conditions: &[Condition]) -> Option<Self> {
+        let condition = conditions.iter().find(|condition| condition.type_ == kind)?;
         let verdict = Verdict {
             status: condition.status,
             reason: condition.reason.clone(),
@@ -50,8 +55,13 @@ impl Ready {
 
     /// As the API writes it.
     pub fn condition(&self) -> Condition {
+        self.condition_as(READY)
+    }
+
+    /// As a condition of another type.
+    pub fn condition_as(&self, kind: &str) -> Condition {
         Condition {
-            type_: READY.to_owned(),
+            type_: kind.to_owned(),
             status: self.verdict.status,
             reason: self.verdict.reason.clone(),
             message: self.verdict.message.clone(),

@@ -200,7 +200,8 @@ impl Picture {
             | Object::Namespace(_)
             | Object::NodeReport(_)
             | Object::Pod(_)
-            | Object::RouteServer(_) => {}
+            | Object::RouteServer(_)
+            | Object::ServiceCidr(_) => {}
         }
         Ok(())
     }
@@ -235,8 +236,13 @@ impl Picture {
                 }
             }
             Kind::PodPool => self.intent.set_pod_pool(&key.name, None),
-            Kind::ClusterLink | Kind::EdgeHost | Kind::Namespace | Kind::NodeReport | Kind::Pod | Kind::RouteServer => {
-            }
+            Kind::ClusterLink
+            | Kind::EdgeHost
+            | Kind::Namespace
+            | Kind::NodeReport
+            | Kind::Pod
+            | Kind::RouteServer
+            | Kind::ServiceCidr => {}
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) enum Bench {
     FirstRoute,
     /// Pods' addresses: ADD from blocks and from shared pools, a thousand pods on ten nodes, and memory, on a real API server.
     Pods,
+    /// Joined clusters: what it takes to find overlap.
+    Clusters,
     Engine(EngineFlags),
     Instructions(InstructionsFlags),
 }
@@ -57,9 +59,11 @@ pub(crate) struct EngineFlags {
 
 /// Runs one measurement, or every one.
 pub(crate) fn run(name: Option<&Bench>) -> Result<()> {
-    // Needs neither routers nor the product's binaries.
-    if let Some(Bench::Instructions(flags)) = name {
-        return instructions::run(flags);
+    // These need neither routers nor the product's binaries.
+    match name {
+        Some(Bench::Instructions(flags)) => return instructions::run(flags),
+        Some(Bench::Clusters) => return clusters(),
+        _ => {}
     }
     prerequisites::ensure()?;
     // Not the workspace: that would build the tests' tools in release as well.
@@ -83,9 +87,11 @@ pub(crate) fn run(name: Option<&Bench>) -> Result<()> {
         Some(Bench::FirstRoute) => first_route(),
         Some(Bench::Pods) => pods(),
         Some(Bench::Engine(flags)) => engine(flags),
+        Some(Bench::Clusters) => clusters(),
         Some(Bench::Instructions(flags)) => instructions::run(flags),
         None => {
             instructions::run(&InstructionsFlags::default())?;
+            clusters()?;
             first_route()?;
             pods()?;
             engine(&EngineFlags { quick: false, runs: None, load: Vec::new(), device: Vec::new() })
@@ -105,6 +111,11 @@ fn pods() -> Result<()> {
     let mut command = program("pods");
     command.env("ROADSTEAD_TOOLS", tools::directory());
     step::run("pods", step::everything, &mut command)
+}
+
+fn clusters() -> Result<()> {
+    let bench = ["bench", "--package", "roadstead-api", "--bench", "overlap"];
+    step::run("clusters", step::everything, &mut cargo(&bench))
 }
 
 fn engine(flags: &EngineFlags) -> Result<()> {

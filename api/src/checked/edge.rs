@@ -15,6 +15,11 @@ use crate::kinds::{self, RouteClass};
 pub struct EdgeHost {
     /// The object's name.
     pub name: String,
+    /// When the object was made, as sortable text (RFC 3339, UTC); empty where unknown. Of two that exclude each other the older is in
+    /// force.
+    pub created: String,
+    /// The object's `metadata.generation`.
+    pub generation: Option<i64>,
     /// Where the machine dials from.
     pub address: IpAddr,
     /// The machine's ASN.
@@ -83,6 +88,8 @@ impl EdgeHost {
         let address = address("spec.address", &spec.address.0, findings);
         Some(Self {
             name,
+            created: raw.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+            generation: raw.metadata.generation,
             address: address?,
             asn: own?,
             prefix: prefix?,

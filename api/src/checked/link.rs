@@ -16,6 +16,11 @@ use crate::kinds::{self, CidrText, ClusterLink, EbgpMultihop, LinkMode, LinkNext
 pub struct Link {
     /// The object's name.
     pub name: String,
+    /// When the object was made, as sortable text (RFC 3339, UTC); empty where unknown. Of two that exclude each other the older is in
+    /// force.
+    pub created: String,
+    /// The object's `metadata.generation`.
+    pub generation: Option<i64>,
     /// The other cluster's name.
     pub remote_cluster: String,
     /// The other cluster's ASN.
@@ -90,6 +95,8 @@ impl Link {
         let (hold_time, keepalive, connect_retry) = timers("spec", &spec.timers, findings);
         Some(Self {
             name,
+            created: raw.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+            generation: raw.metadata.generation,
             remote_cluster: spec.remote_cluster.0.clone(),
             remote_asn: remote_asn?,
             endpoints,

@@ -9,6 +9,7 @@ mod node;
 mod pod;
 mod secret;
 mod service;
+mod service_cidr;
 mod stateful_set;
 
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointSlice};
@@ -17,17 +18,21 @@ pub use node::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus};
 pub use pod::{Pod, PodSpec, PodStatus};
 pub use secret::Secret;
 pub use service::{Ingress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus};
+pub use service_cidr::{ServiceCidr, ServiceCidrSpec};
 pub use stateful_set::{Ordinals, StatefulSet, StatefulSetSpec};
 
 /// Names a reduced kind for kube, which needs to know where on the API server it lives.
 macro_rules! resource {
     ($kind:ident, $group:literal, $version:literal, $plural:literal, $scope:ident) => {
+        resource!($kind as stringify!($kind), $group, $version, $plural, $scope);
+    };
+    ($kind:ident as $name:expr, $group:literal, $version:literal, $plural:literal, $scope:ident) => {
         impl kube::Resource for $kind {
             type DynamicType = ();
             type Scope = kube::core::$scope;
 
             fn kind(_: &()) -> std::borrow::Cow<'_, str> {
-                stringify!($kind).into()
+                $name.into()
             }
 
             fn group(_: &()) -> std::borrow::Cow<'_, str> {

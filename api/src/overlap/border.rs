@@ -8,7 +8,8 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::{Held, Holder, Holding, RouteClass, Territory};
+use super::{Held, Holder, Holding, Territory};
+use crate::kinds::RouteClass;
 
 /// Everything that a route from outside is held against: what this cluster uses, and what its neighbours may announce.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +57,10 @@ impl Acceptance {
     }
 
     fn may_lie_in(&self, ours: &Holding) -> bool {
-        self.carved_from.as_ref().is_some_and(|pool| pool == ours || matches!(ours, Holding::Declared(_)))
+        let is_carved =
+            self.carved_from.as_ref().is_some_and(|pool| pool == ours || matches!(ours, Holding::Declared(_)));
+        // What an edge host has is in use here, by it.
+        is_carved || matches!((&self.from, ours), (Neighbour::Edge(host), Holding::EdgeHost(owner)) if host == owner)
     }
 }
 
@@ -209,7 +213,7 @@ impl Border {
     }
 
     fn ours_in_the_way(&self, prefix: IpNet, acceptance: Option<Held<'_, Acceptance>>) -> Option<Held<'_>> {
-        match acceptance.filter(|accepted| accepted.holder.carved_from.is_some()) {
+        match acceptance.filter(|accepted| matches!(accepted.holder.from, Neighbour::Edge(_))) {
             None => self.own.first_overlap(prefix),
             Some(accepted) => {
                 self.own.overlaps(prefix).find(|found| !accepted.holder.may_lie_in(&found.holder.holding))

@@ -3,27 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// What a route is for, and so which of the ranges of a cluster it may lie in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RouteClass {
-    /// Blocks and podCIDRs.
-    Pods,
-    /// ClusterIPs.
-    Services,
-    /// Addresses of Services of type LoadBalancer.
-    LoadBalancers,
-}
-
-impl RouteClass {
-    /// Its field in `spec.acceptCIDRs` of a `ClusterLink`.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::Pods => "pods",
-            Self::Services => "services",
-            Self::LoadBalancers => "loadBalancers",
-        }
-    }
-}
+use crate::kinds::RouteClass;
 
 /// Somebody who holds a range: prints as `PodPool tenants`, or `PodPool tenants of cluster south`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +83,7 @@ impl fmt::Display for Holding {
             Self::ServiceCidr(name) => write!(f, "ServiceCIDR {name}"),
             Self::ServiceRange => f.write_str("range of ClusterIPs of the API server"),
             Self::ServiceAddress { namespace, name } => write!(f, "address of Service {namespace}/{name}"),
-            Self::Accepted { link, class } => write!(f, "ClusterLink {link}, spec.acceptCIDRs.{}", class.field()),
+            Self::Accepted { link, class } => write!(f, "ClusterLink {link}, spec.acceptCIDRs.{}", field(*class)),
             Self::EdgeHost(name) => write!(f, "EdgeHost {name}"),
         }
     }
@@ -116,5 +96,14 @@ impl fmt::Display for Holder {
             Some(cluster) => write!(f, " of cluster {cluster}"),
             None => Ok(()),
         }
+    }
+}
+
+/// The field of `spec.acceptCIDRs` that has a class.
+fn field(class: RouteClass) -> &'static str {
+    match class {
+        RouteClass::Pods => "pods",
+        RouteClass::Services => "services",
+        RouteClass::LoadBalancers => "loadBalancers",
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Clusters that are joined must not use one address for two things. What each of them uses is a [`Territory`]: prefixes with their
 //! holders, which are real things with names ([`Holding`]), so that whatever is said about an overlap says whose both sides are.
+//! [`used_by`] says what one object puts into it.
 //! Overlap is looked for at three times:
 //!
 //! - before anybody peers: [`collisions`] of two territories, and [`Vacancies`] to move to;
@@ -15,13 +16,17 @@
 mod border;
 mod collision;
 mod holder;
+mod links;
 mod territory;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod vacancies;
 
 pub use border::{Acceptance, Accepted, Border, Neighbour, Refusal, martian};
 pub use collision::{Collision, Side, collisions};
-pub use holder::{Holder, Holding, RouteClass};
+pub use holder::{Holder, Holding};
+pub use links::{Identity, LinkRefusal, derived_asn, links_in_force};
 pub use territory::{Held, Territory, prefixes};
+pub use usage::{declared, used_by};
 pub use vacancies::Vacancies;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checked::{AddressRange, AddressSet};
+use crate::kinds::RouteClass;
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -174,6 +175,8 @@ fn received_prefixes_are_judged_one_by_one() {
     );
     let block = Holding::Block("w1".to_owned()).ours();
     let mut border = border.clone();
+    border.own_mut().insert(net("10.1.64.16/28"), Holding::EdgeHost("stand".to_owned()).ours());
+    assert!(border.judge(&stand, net("10.1.64.16/28")).is_ok(), "what is its own is not in its way");
     border.own_mut().insert(net("10.1.64.16/29"), block);
     let refusal = border.judge(&stand, net("10.1.64.16/28")).unwrap_err().to_string();
     assert_eq!(

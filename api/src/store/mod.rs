@@ -24,7 +24,7 @@ use crate::kinds::{
 use crate::kubernetes::{Pod, StatefulSet};
 
 pub use directory::{DirectoryStore, OpenError, Place, Problem};
-pub use kubernetes::{ConnectError, KubernetesStore, LOG_DIRECTIVES};
+pub use kubernetes::{ConnectError, KubernetesStore, LOG_DIRECTIVES, ListError};
 pub use object::{Kind, Object, ObjectKey};
 
 /// A store of either home; cheap to clone.

@@ -12,7 +12,7 @@ use crate::kinds::{
     AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterLink, ClusterNetwork, EdgeHost, NodeReport, PodPool,
     RouteServer,
 };
-use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service};
+use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service, ServiceCidr};
 
 /// Declares every kind that a store can watch, once.
 macro_rules! kinds {
@@ -129,6 +129,7 @@ kinds! {
     Namespace(Namespace), "Namespace", namespaced: false;
     Pod(Pod), "Pod", namespaced: true;
     Secret(Secret), "Secret", namespaced: true;
+    ServiceCidr(ServiceCidr), "ServiceCIDR", namespaced: false;
 }
 
 impl fmt::Display for Kind {

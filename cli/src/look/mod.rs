@@ -11,6 +11,7 @@ pub(crate) use explain::{ExplainFlags, explain};
 use roadstead_speaker::local::DEFAULT_SOCKET;
 pub(crate) use routes::{RoutesFlags, routes};
 pub(crate) use status::{StatusFlags, status};
+pub(crate) use table::{Table, or_dash};
 
 /// Where to look, and how to print what is seen.
 #[derive(clap::Args)]

@@ -3,21 +3,21 @@
 use std::fmt::Write as _;
 
 /// Rows under a heading, two blanks between columns.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(heading: &[&str]) -> Self {
+    pub(crate) fn new(heading: &[&str]) -> Self {
         Self { rows: vec![heading.iter().map(|&text| text.to_owned()).collect()] }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
     /// The last column of a row is not padded.
-    pub(super) fn print(&self) -> String {
+    pub(crate) fn print(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |column: usize| {
             self.rows
@@ -53,7 +53,7 @@ pub(super) fn duration(seconds: u64) -> String {
 }
 
 /// A dash where there is nothing, so that columns can be told apart by programs too.
-pub(super) fn or_dash(text: impl ToString) -> String {
+pub(crate) fn or_dash(text: impl ToString) -> String {
     let text = text.to_string();
     if text.is_empty() { "-".to_owned() } else { text }
 }

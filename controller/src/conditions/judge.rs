@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use roadstead_api::checked::{Advertisement, Peer};
 use roadstead_api::kinds::ConditionStatus::{self, False, True, Unknown};
 
-use super::{Known, NodeState, PeerReport, Session};
+use super::{NodeState, PeerReport, Session};
+use crate::judged::Known;
 use crate::verdict::{Ready, Verdict, findings, shorten};
 
 /// How many nodes a message lists.
@@ -16,7 +17,7 @@ const LISTED: usize = 3;
 const MESSAGE_LIMIT: usize = 4096;
 
 /// A finding: the verdict, its reason for programs, and in words.
-type Finding = (ConditionStatus, &'static str, String);
+pub(crate) type Finding = (ConditionStatus, &'static str, String);
 
 /// What is to be said of a peer.
 pub(super) fn peer(
@@ -54,12 +55,12 @@ pub(super) fn advertisement(
     Ready::next(stored, verdict(status, reason, message, object.generation), now)
 }
 
-fn verdict(status: ConditionStatus, reason: &str, message: String, generation: Option<i64>) -> Verdict {
+pub(crate) fn verdict(status: ConditionStatus, reason: &str, message: String, generation: Option<i64>) -> Verdict {
     Verdict { status, reason: reason.to_owned(), message: shorten(message, MESSAGE_LIMIT), generation }
 }
 
 /// The finding on an object that cannot be read.
-fn invalid<T>(object: &Known<T>) -> Option<Finding> {
+pub(crate) fn invalid<T>(object: &Known<T>) -> Option<Finding> {
     if object.invalid.is_empty() {
         return None;
     }
@@ -67,11 +68,11 @@ fn invalid<T>(object: &Known<T>) -> Option<Finding> {
     Some((False, "Invalid", format!("{force}: {}", findings(&object.invalid))))
 }
 
-/// The sessions of one peer.
+/// The sessions of one peer, or of one link.
 #[derive(Default)]
-struct Sessions {
-    wanted: usize,
-    established: usize,
+pub(crate) struct Sessions {
+    pub(crate) wanted: usize,
+    pub(crate) established: usize,
     silent: usize,
     /// What the first few say that are not established.
     down: Vec<String>,
@@ -80,7 +81,7 @@ struct Sessions {
 }
 
 impl Sessions {
-    fn count<'a>(reports: impl Iterator<Item = (&'a str, &'a NodeState, &'a Session)>) -> Self {
+    pub(crate) fn count<'a>(reports: impl Iterator<Item = (&'a str, &'a NodeState, &'a Session)>) -> Self {
         let mut sessions = Self::default();
         for (node, state, session) in reports {
             sessions.wanted += 1;
@@ -99,7 +100,7 @@ impl Sessions {
         sessions
     }
 
-    fn judge(&self) -> Finding {
+    pub(crate) fn judge(&self) -> Finding {
         let down = self.wanted - self.established - self.silent;
         if self.wanted == 0 {
             return (Unknown, "NoReports", "no node has reported a session with this peer".to_owned());

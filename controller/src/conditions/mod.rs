@@ -3,17 +3,17 @@
 //! Speakers write only their own NodeReport; this is the one place where reports of many nodes become one verdict. Pure, like the
 //! plan: what is told goes in with the time, what shall be written comes out of [`Conditions::poll_write`].
 
-mod judge;
+pub(crate) mod judge;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use roadstead_api::checked::{Advertisement, Invalid, ObjectRef, Peer};
-use roadstead_api::kinds::{self, AdvertisementStatus, BgpPeer, BgpPeerStatus, NodeReport};
+use roadstead_api::checked::{Advertisement, ObjectRef, Peer};
+use roadstead_api::kinds::{self, AdvertisementStatus, BgpPeer, BgpPeerStatus, LinkReport, NodeReport};
 use roadstead_api::store::Status;
 
+use crate::judged::Judged;
 use crate::plan::{Event, Now};
-use crate::reported::Reported;
 use crate::verdict::Ready;
 
 /// A report that has not changed for so long says nothing any more: its speaker renews it several times within.
@@ -32,23 +32,6 @@ pub(crate) struct Conditions {
     sweep: Option<Instant>,
 }
 
-/// An object, and what is said of it.
-#[derive(Debug)]
-struct Judged<T, S> {
-    object: Known<T>,
-    status: Reported<S>,
-}
-
-/// An object as the store has it.
-#[derive(Debug)]
-struct Known<T> {
-    /// As it last could be read.
-    good: Option<T>,
-    /// What is wrong with it now.
-    invalid: Vec<Invalid>,
-    generation: Option<i64>,
-}
-
 /// What is said of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PeerReport {
@@ -59,17 +42,20 @@ struct PeerReport {
 
 /// What a node last reported.
 #[derive(Debug)]
-struct NodeState {
+pub(crate) struct NodeState {
     heartbeat: String,
     /// When the heartbeat last changed, by our clock: the node's may be wrong.
     heard: Instant,
-    silent: bool,
+    pub(crate) silent: bool,
     /// By peer.
-    sessions: BTreeMap<String, Session>,
+    pub(crate) sessions: BTreeMap<String, Session>,
+    /// What it makes of the routes of other clusters and of edge hosts.
+    pub(crate) links: Vec<LinkReport>,
 }
 
+/// A session as its node reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Session {
+pub(crate) struct Session {
     state: String,
     last_error: Option<String>,
 }
@@ -96,27 +82,6 @@ impl StatusWrite {
             Self::Peer(name, status) => ("peer_status", name, Status::BgpPeer(status.clone())),
             Self::Advertisement(name, status) => ("advertisement_status", name, Status::Advertisement(status.clone())),
         }
-    }
-}
-
-impl<T, S: Clone + PartialEq> Judged<T, S> {
-    fn apply(&mut self, checked: Result<T, Vec<Invalid>>, generation: Option<i64>, stored: Option<S>) {
-        self.object.generation = generation;
-        match checked {
-            Ok(good) => {
-                self.object.good = Some(good);
-                self.object.invalid.clear();
-            }
-            Err(invalid) => self.object.invalid = invalid,
-        }
-        self.status.observe(stored);
-    }
-}
-
-impl<T, S> Default for Judged<T, S> {
-    fn default() -> Self {
-        let object = Known { good: None, invalid: Vec::new(), generation: None };
-        Self { object, status: Reported::default() }
     }
 }
 
@@ -160,6 +125,7 @@ impl Conditions {
     pub(crate) fn apply_report(&mut self, now: Now, raw: &NodeReport) {
         let name = raw.metadata.name.clone().unwrap_or_default();
         let status = raw.status.clone().unwrap_or_default();
+        let links = status.links;
         let sessions = status.sessions.into_iter().map(|session| {
             let (state, last_error) = (session.state, session.last_error);
             (session.peer, Session { state, last_error })
@@ -176,7 +142,12 @@ impl Conditions {
                 Self::touch_peer(&mut self.peers, peer);
             }
         }
-        self.nodes.insert(name, NodeState { heartbeat: status.heartbeat, heard, silent, sessions });
+        self.nodes.insert(name, NodeState { heartbeat: status.heartbeat, heard, silent, sessions, links });
+    }
+
+    /// What nodes last reported.
+    pub(crate) fn nodes(&self) -> &BTreeMap<String, NodeState> {
+        &self.nodes
     }
 
     /// A node's report is gone.
@@ -238,20 +209,23 @@ impl Conditions {
         peers.chain(advertisements).chain(self.sweep).min()
     }
 
-    /// Looks for nodes that fell silent.
-    pub(crate) fn handle_deadline(&mut self, now: Now) {
+    /// Looks for nodes that fell silent; true where one did.
+    pub(crate) fn handle_deadline(&mut self, now: Now) -> bool {
         if self.sweep.is_none_or(|sweep| now.instant < sweep) {
-            return;
+            return false;
         }
         self.sweep = Some(now.instant + SWEEP);
+        let mut any = false;
         for node in self.nodes.values_mut() {
             if !node.silent && now.instant.duration_since(node.heard) > SILENCE {
                 node.silent = true;
+                any = true;
                 for peer in node.sessions.keys() {
                     Self::touch_peer(&mut self.peers, peer);
                 }
             }
         }
+        any
     }
 
     fn touch_peer(peers: &mut BTreeMap<String, Judged<Peer, PeerReport>>, name: &str) {

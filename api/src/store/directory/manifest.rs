@@ -38,12 +38,21 @@ pub(super) enum Outcome {
     },
 }
 
-/// Reads all documents of a file.
-pub(super) fn read(text: &str) -> Vec<Reading> {
-    split(text).iter().flat_map(read_document).collect()
+/// For what manifests are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be in force here: what Roadstead writes itself is no manifest, and a status is its writer's.
+    Force,
+    /// To be looked at, as a cluster told of them: what is written by Roadstead, and statuses, count too.
+    Survey,
 }
 
-fn read_document(document: &Document<'_>) -> Vec<Reading> {
+/// Reads all documents of a file.
+pub(super) fn read(text: &str, purpose: Purpose) -> Vec<Reading> {
+    split(text).iter().flat_map(|document| read_document(document, purpose)).collect()
+}
+
+fn read_document(document: &Document<'_>, purpose: Purpose) -> Vec<Reading> {
     let place = Place { document: document.number, line: document.line };
     let options = serde_saphyr::options! {
         // The length of the file bounds these already; the default would refuse a List of some ten thousand objects.
@@ -54,10 +63,10 @@ fn read_document(document: &Document<'_>) -> Vec<Reading> {
         Ok(Value::Null) => Vec::new(),
         Ok(Value::Object(list)) if is_list(&list) => {
             let items = list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let read = |(index, item)| Reading { place, outcome: in_list(index, read_object(item)) };
+            let read = |(index, item)| Reading { place, outcome: in_list(index, read_object(item, purpose)) };
             items.iter().enumerate().map(read).collect()
         }
-        Ok(value) => vec![Reading { place, outcome: read_object(&value) }],
+        Ok(value) => vec![Reading { place, outcome: read_object(&value, purpose) }],
         Err(error) => {
             let line = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
             let place = Place { line: document.line + line.saturating_sub(1), ..place };
@@ -112,8 +121,10 @@ const OURS: &[Kind] = &[
 ];
 /// Those of Kubernetes' kinds that we read.
 const THEIRS: &[Kind] = &[Kind::EndpointSlice, Kind::Namespace, Kind::Node, Kind::Pod, Kind::Secret, Kind::Service];
+/// What a survey reads besides.
+const SURVEYED: &[Kind] = &[Kind::AddressClaim, Kind::NodeReport, Kind::ServiceCidr];
 
-fn read_object(value: &Value) -> Outcome {
+fn read_object(value: &Value, purpose: Purpose) -> Outcome {
     let Some(object) = value.as_object() else {
         return broken(None, vec![Fault::whole("not an object: a manifest has apiVersion, kind and metadata")]);
     };
@@ -122,7 +133,9 @@ fn read_object(value: &Value) -> Outcome {
         let missing = if text("apiVersion").is_none() { "apiVersion" } else { "kind" };
         return broken(None, vec![Fault::field(missing, object.get(missing).map(shown), "must be given")]);
     };
-    let known = OURS.iter().chain(THEIRS).find(|k| k.as_str() == kind_name && k.api_version() == api_version);
+    let surveyed = if purpose == Purpose::Survey { SURVEYED } else { &[] };
+    let known =
+        OURS.iter().chain(THEIRS).chain(surveyed).find(|k| k.as_str() == kind_name && k.api_version() == api_version);
     let Some(kind) = known.copied() else {
         return match api_version.split_once('/') {
             Some((GROUP, _)) => broken(None, vec![unknown_kind(api_version, kind_name)]),
@@ -133,7 +146,7 @@ fn read_object(value: &Value) -> Outcome {
     if !faults.is_empty() {
         return broken(key, faults);
     }
-    match decode_kind(kind, value) {
+    match decode_kind(kind, value, purpose) {
         Ok(object) => Outcome::Object(object),
         Err(faults) => broken(key, faults),
     }
@@ -204,8 +217,8 @@ pub(super) fn is_name(name: &str) -> bool {
     bytes.iter().all(|c| inner(*c)) && outer(bytes.first()) && outer(bytes.last())
 }
 
-fn decode_kind(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
-    use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+fn decode_kind(kind: Kind, value: &Value, purpose: Purpose) -> Result<Object, Vec<Fault>> {
+    use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
     let mut object = match kind {
         Kind::Service => theirs::<core::Service>(kind, value)?,
         Kind::EndpointSlice => theirs::<discovery::EndpointSlice>(kind, value)?,
@@ -214,6 +227,7 @@ fn decode_kind(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
         Kind::Pod => theirs::<core::Pod>(kind, value)?,
         Kind::Secret => theirs::<core::Secret>(kind, value)
             .map_err(|faults| faults.into_iter().map(without_value).collect::<Vec<_>>())?,
+        Kind::ServiceCidr => theirs::<networking::ServiceCIDR>(kind, value)?,
         _ => ours(kind, value)?,
     };
     if kind.is_namespaced() {
@@ -221,7 +235,14 @@ fn decode_kind(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
     } else {
         object.metadata_mut().namespace = None;
     }
-    let object = as_written(object);
+    let object = match (purpose, object) {
+        (Purpose::Force, object) => as_written(object),
+        (Purpose::Survey, Object::Service(mut service)) => {
+            complete(Arc::make_mut(&mut service));
+            Object::Service(service)
+        }
+        (Purpose::Survey, object) => object,
+    };
     check(&object).map_err(|found| found.into_iter().map(Fault::from).collect::<Vec<_>>())?;
     Ok(object)
 }
@@ -247,10 +268,15 @@ fn ours(kind: Kind, value: &Value) -> Result<Object, Vec<Fault>> {
         Kind::EdgeHost => decode(&value).map(|object: crate::kinds::EdgeHost| object.into()),
         Kind::RouteServer => decode(&value).map(|object: crate::kinds::RouteServer| object.into()),
         Kind::PodPool => decode(&value).map(|object: crate::kinds::PodPool| object.into()),
-        Kind::AddressClaim | Kind::NodeReport => Err(vec![Fault::whole("is written by Roadstead alone")]),
-        Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Namespace | Kind::Pod | Kind::Secret => {
-            Err(vec![Fault::whole("is not a kind of ours")])
-        }
+        Kind::AddressClaim => decode(&value).map(|object: crate::kinds::AddressClaim| object.into()),
+        Kind::NodeReport => decode(&value).map(|object: crate::kinds::NodeReport| object.into()),
+        Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Node
+        | Kind::Namespace
+        | Kind::Pod
+        | Kind::Secret
+        | Kind::ServiceCidr => Err(vec![Fault::whole("is not a kind of ours")]),
     };
     decoded.map_err(|faults| faults.into_iter().map(|fault| with_allowed_fields(kind, fault)).collect())
 }

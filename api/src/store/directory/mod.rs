@@ -41,6 +41,7 @@ use crate::checked::{ObjectRef, ServiceKey};
 use crate::kinds::{AddressClaim, NodeReport};
 use catalog::Catalog;
 use files::{Change, Files};
+use manifest::Purpose;
 use view::View;
 use writer::{Looked, Writer};
 
@@ -127,12 +128,21 @@ impl DirectoryStore {
 
     /// What a directory of manifests, or one file, holds, and what is wrong with it; nothing is written.
     pub fn check_once(manifests: &Path) -> Result<(Vec<Object>, Vec<Problem>), OpenError> {
+        Self::read_once(manifests, Purpose::Force)
+    }
+
+    /// The same of what a cluster told (`roadstead export`, `kubectl get -o yaml`): with statuses, and with what Roadstead writes.
+    pub fn survey(manifests: &Path) -> Result<(Vec<Object>, Vec<Problem>), OpenError> {
+        Self::read_once(manifests, Purpose::Survey)
+    }
+
+    fn read_once(manifests: &Path, purpose: Purpose) -> Result<(Vec<Object>, Vec<Problem>), OpenError> {
         let changes = Files::new(manifests.to_owned(), None).look_first();
         let changes = changes.map_err(|source| OpenError::Manifests { path: manifests.to_owned(), source })?;
         let mut catalog = Catalog::default();
         for (path, change) in changes {
             let content = match change {
-                Change::Text(text) => Ok(manifest::read(&text)),
+                Change::Text(text) => Ok(manifest::read(&text, purpose)),
                 Change::Unreadable(reason) => Err(reason),
                 Change::Gone => continue,
             };

@@ -15,7 +15,7 @@ use super::OpenError;
 use super::admission::{admit, admit_claim, admit_report};
 use super::catalog::Catalog;
 use super::files::{Change, Files};
-use super::manifest::{as_written, is_name, read};
+use super::manifest::{Purpose, as_written, is_name, read};
 use super::problem::Problem;
 use super::state::{Corrupt, KEPT, Kept, StateDirectory};
 use super::view::View;
@@ -110,7 +110,7 @@ impl Writer {
         let mut touched = BTreeSet::new();
         for (path, change) in changes {
             let update = match change {
-                Change::Text(text) => self.catalog.update(&path, Ok(read(&text))),
+                Change::Text(text) => self.catalog.update(&path, Ok(read(&text, Purpose::Force))),
                 Change::Unreadable(reason) => self.catalog.update(&path, Err(reason)),
                 Change::Gone => self.catalog.remove(&path),
             };

@@ -29,6 +29,14 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A context was named that cannot be used.
+    #[error("context {context:?} of the kubeconfig: {reason}")]
+    Context {
+        /// The context's name.
+        context: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// No file was named, and none was found.
     #[error(
         "no API server to talk to: no kubeconfig was given, neither KUBECONFIG nor ~/.kube/config can be used, and this is not \
@@ -50,10 +58,27 @@ pub enum ConnectError {
 
 /// A client for the API server of this kubeconfig; `None`: of `KUBECONFIG`, of `~/.kube/config`, or of the pod's own account.
 pub(super) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client, ConnectError> {
-    let mut config = match kubeconfig {
+    with_config(match kubeconfig {
         Some(path) => from_file(&path).await?,
         None => infer().await?,
+    })
+}
+
+/// A client for the API server of this context of `KUBECONFIG` or `~/.kube/config`.
+pub(super) async fn client_of_context(context: &str) -> Result<Client, ConnectError> {
+    let unusable = |error: &KubeconfigError| ConnectError::Context {
+        context: context.to_owned(),
+        reason: match error {
+            KubeconfigError::LoadContext(_) => "there is none of that name".to_owned(),
+            other => reason(other),
+        },
     };
+    let kubeconfig = Kubeconfig::read().map_err(|error| unusable(&error))?;
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+    with_config(Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?)
+}
+
+fn with_config(mut config: Config) -> Result<Client, ConnectError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // kube would repeat requests that were answered with 429, 503 or 504 by itself. A create that timed out behind a 504 may have
     // been done, and its repetition would say `AlreadyExists` of our own object; nor could a caller bound the time. Watches begin

@@ -1,7 +1,7 @@
 //! The Kubernetes API as a store.
 //!
 //! [`connect`] finds the server, [`watching`] follows what happens there, [`health`] knows whether it answers, [`refusal`] puts its
-//! refusals into the words of [`WriteError`], [`notices`] writes Events. What is left here are the writes.
+//! refusals into the words of [`WriteError`], [`notices`] writes Events, [`listing`] looks once. What is left here are the writes.
 //!
 //! Each write is one request, sent once and bounded in time; whoever wrote decides about trying again. Objects that several
 //! parties write (claims, Service status) are written with `uid` and `resourceVersion` as preconditions; statuses that only we
@@ -10,6 +10,7 @@
 
 mod connect;
 mod health;
+mod listing;
 mod notices;
 mod refusal;
 mod watching;
@@ -28,18 +29,19 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{EVENT_QUEUE, Event, Kind, Notice, Status, Watch, WriteError};
+use super::{EVENT_QUEUE, Event, Kind, Notice, Object, Status, Watch, WriteError};
 use crate::checked::{ObjectRef, ServiceKey};
 use crate::kinds::{
     AddressClaim, AddressPool, Advertisement, BgpPeer, ClusterLink, ClusterNetwork, EdgeHost, NodeReport, PodPool,
     RouteServer,
 };
-use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service, StatefulSet};
+use crate::kubernetes::{EndpointSlice, Namespace, Node, Pod, Secret, Service, ServiceCidr, StatefulSet};
 use health::Health;
 use notices::Notices;
 use refusal::write_error;
 
 pub use connect::ConnectError;
+pub use listing::ListError;
 
 /// Log directives for binaries that use this store: `kube` itself logs each failed request, as ERROR and at length, in a loop. What
 /// matters of that is logged here, once and in words.
@@ -68,6 +70,19 @@ impl KubernetesStore {
         let health = Health::new(client.clone());
         let notices = Notices::new(client.clone(), component);
         Ok(Self { client, component, health, notices })
+    }
+
+    /// The same for a context of `KUBECONFIG` or `~/.kube/config`.
+    pub async fn connect_context(context: &str, component: &'static str) -> Result<Self, ConnectError> {
+        let client = connect::client_of_context(context).await?;
+        let health = Health::new(client.clone());
+        let notices = Notices::new(client.clone(), component);
+        Ok(Self { client, component, health, notices })
+    }
+
+    /// Every object of a kind that tells something about addresses, as it is now; none of a kind that the API server does not know.
+    pub async fn list(&self, kind: Kind) -> Result<Vec<Object>, ListError> {
+        listing::list(self.client.clone(), kind).await
     }
 
     /// The client, for what is no object of ours: leases.
@@ -107,6 +122,7 @@ impl KubernetesStore {
             Kind::Namespace => spawn!(Api::<Namespace>::all(client)),
             Kind::Pod => spawn!(scoped::<Pod>(client, &watch)),
             Kind::Secret => spawn!(scoped::<Secret>(client, &watch)),
+            Kind::ServiceCidr => spawn!(Api::<ServiceCidr>::all(client)),
         }
     }
 

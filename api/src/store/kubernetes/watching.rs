@@ -16,13 +16,15 @@ use tracing::{debug, info, warn};
 use super::connect::one_line;
 use super::health::{Health, spread};
 use crate::store::known::{Change, Known};
-use crate::store::{Event, Object, ObjectKey, Watch};
+use crate::store::{Event, Kind, Object, ObjectKey, Watch};
 
 /// The API server ends a watch after this long and we begin another: a connection that died without a word is noticed after this
 /// and 5 s more. kube's default, 290 s, is long for routes.
 const WATCH_SECONDS: u32 = 60;
 /// Pause after the server refused a list, before the next try.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after the server said that it has no such kind, where that may be so.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(60);
 /// A server that has just started refuses with 429 or 503 until it has read its storage; that is nobody's concern for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A refusal that lasts is logged this often.
@@ -148,6 +150,15 @@ impl Task {
             // 410: what we had seen is too old to go on from. The watcher lists again, and we tell only the difference.
             Cause::Answer(status) if status.code == 410 => {
                 debug!(resource = self.plural, "watch expired, listing again")
+            }
+            // Nothing of a kind that this API server is too old for.
+            Cause::Answer(status) if status.code == 404 && self.watch.kind == Kind::ServiceCidr => {
+                if !self.synced {
+                    self.synced = true;
+                    // The consumer is gone when this fails, which ends the task.
+                    let _ = self.tell(Event::Synced(self.watch.kind)).await;
+                }
+                sleep(spread(UNKNOWN_PAUSE)).await;
             }
             Cause::Answer(status) => {
                 let lasts = self.refused.get_or_insert_with(Instant::now).elapsed() >= PATIENCE;

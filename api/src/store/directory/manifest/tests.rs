@@ -15,7 +15,7 @@ fn problems(text: &str) -> Vec<String> {
         };
         faults.into_iter().map(problem).collect()
     };
-    read(text).into_iter().flat_map(shown).collect()
+    read(text, Purpose::Force).into_iter().flat_map(shown).collect()
 }
 
 #[track_caller]
@@ -204,7 +204,7 @@ fn items_of_a_list_are_told_apart() {
 
 /// The one object of a file.
 fn object(text: &str) -> Object {
-    match read(text).into_iter().map(|reading| reading.outcome).collect::<Vec<_>>().as_slice() {
+    match read(text, Purpose::Force).into_iter().map(|reading| reading.outcome).collect::<Vec<_>>().as_slice() {
         [Outcome::Object(object)] => object.clone(),
         other => panic!("{other:?}"),
     }

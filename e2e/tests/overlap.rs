@@ -1,0 +1,235 @@
+//! `roadstead export` and `roadstead check`: overlap is found before anybody peers, on files and at a real API server.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use roadstead_e2e::kubernetes::{ControlPlane, User};
+use roadstead_e2e::product::{self, Manifests};
+use roadstead_e2e::{Scene, scene};
+use serde_json::Value;
+
+/// What must never leave a cluster.
+const HUSH: &str = "do-not-tell";
+
+/// A cluster's manifests as people keep them, secrets and all.
+fn cluster(name: &str, asn: u32, pods: &str, services: &str, pool: &str) -> String {
+    format!(
+        "apiVersion: roadstead.dev/v1alpha1
+kind: ClusterNetwork
+metadata: {{name: default}}
+spec: {{clusterName: {name}, asn: {asn}, podCIDRs: [{pods}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {{name: kubernetes}}
+spec: {{cidrs: [{services}]}}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: AddressPool
+metadata: {{name: public, annotations: {{example.com/token: {HUSH}}}}}
+spec: {{addresses: [{pool}]}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: tor, namespace: default}}
+stringData: {{password: {HUSH}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: front, namespace: default, annotations: {{example.com/token: {HUSH}}}}}
+spec: {{ports: [{{port: 80}}]}}
+"
+    )
+}
+
+fn roadstead(arguments: &[&str]) -> Result<Command> {
+    let mut command = product::command("roadstead", None)?;
+    command.args(arguments).env("RUST_LOG", "warn").env_remove("KUBECONFIG").env("HOME", "/nonexistent");
+    Ok(command)
+}
+
+/// Runs it, and wants this exit code.
+fn run(command: &mut Command, code: i32) -> Result<(String, String)> {
+    let Output { status, stdout, stderr } = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let (out, err) = (String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned());
+    ensure!(status.code() == Some(code), "{command:?} ended with {status}, not {code}:\n{out}{err}");
+    Ok((out, err))
+}
+
+fn has(text: &str, wanted: &[&str]) -> Result<()> {
+    let missing: Vec<&&str> = wanted.iter().filter(|wanted| !text.contains(**wanted)).collect();
+    ensure!(missing.is_empty(), "no {missing:?} in:\n{text}");
+    Ok(())
+}
+
+/// The line of a table that begins like this, its columns parted by one blank.
+fn line(table: &str, begin: &str) -> Result<String> {
+    let line =
+        table.lines().find(|line| line.starts_with(begin)).with_context(|| format!("no {begin} in:\n{table}"))?;
+    Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is no text")
+}
+
+#[test]
+fn files() -> Result<()> {
+    scene("clusters that are files", |scene| {
+        let manifests = |label: &str, text: &str| Manifests::with(scene, label, &[("all.yaml", text)]);
+        let north =
+            manifests("north", &cluster("north", 64501, "10.244.0.0/16", "10.96.0.0/12", "192.0.2.10-192.0.2.50"))?;
+        let south = manifests("south", &cluster("south", 64502, "10.244.64.0/18", "10.96.0.0/12", "192.0.2.40/29"))?;
+        let west = manifests(
+            "west",
+            &cluster("west", 64501, "10.3.0.0/16", "\"10.13.0.0/16\", \"fd00:13::/108\"", "198.51.100.0/24"),
+        )?;
+        let (north_at, south_at, west_at) = (path(north.path())?, path(south.path())?, path(west.path())?);
+
+        let (exported, _) = run(&mut roadstead(&["export", "--manifests", north_at])?, 0)?;
+        has(&exported, &["clusterName: north", "192.0.2.10-192.0.2.50", "kind: ServiceCIDR"])?;
+        ensure!(!exported.contains(HUSH) && !exported.contains("Secret"), "an export tells secrets:\n{exported}");
+        let file = scene.subdirectory("exports")?.join("north.yaml");
+        fs::write(&file, &exported)?;
+        scene.step("an export tells addresses and no secrets");
+
+        let (table, _) = run(&mut roadstead(&["check", path(&file)?, south_at])?, 2)?;
+        let expected = [
+            "10.96.0.0/12 north ServiceCIDR kubernetes south ServiceCIDR kubernetes 10.112.0.0/12",
+            "10.244.64.0/18 north ClusterNetwork default, spec.podCIDRs (10.244.0.0/16) south ClusterNetwork default, spec.podCIDRs \
+             10.245.0.0/18",
+            // The pool is held as several prefixes, of which one lies around the range.
+            "192.0.2.40/29 north AddressPool public (192.0.2.32/28) south AddressPool public 10.0.0.0/29",
+        ];
+        for expected in expected {
+            let told = line(&table, expected.split(' ').next().unwrap_or_default())?;
+            ensure!(told == expected, "told:   {told}\nwanted: {expected}");
+        }
+        has(&table, &["north, south:", "3 collisions"])?;
+        scene.step("collisions are told with both holders and free ranges");
+
+        let (json, _) = run(&mut roadstead(&["check", "-o", "json", south_at, path(&file)?])?, 2)?;
+        let json: Value = serde_json::from_str(&json)?;
+        let first = &json["collisions"][0];
+        ensure!(first["range"] == "10.96.0.0/12" && first["one"]["cluster"] == "south", "{json}");
+        ensure!(first["other"]["holders"][0]["holder"] == "ServiceCIDR kubernetes", "{json}");
+
+        let (told, _) = run(&mut roadstead(&["check", path(&file)?, west_at])?, 2)?;
+        has(&told, &["north and west both have ASN 64501", "iBGP", "no address is used by two of them"])?;
+        let named = west.path().join("all.yaml");
+        let renamed = fs::read_to_string(&named)?.replace("clusterName: west", "clusterName: south");
+        west.write("all.yaml", &renamed.replace("asn: 64501", "asn: 64503"))?;
+        let (told, _) = run(&mut roadstead(&["check", south_at, west_at])?, 2)?;
+        has(&told, &["two clusters are both called south"])?;
+        let parted = fs::read_to_string(&named)?.replace("clusterName: south", "clusterName: west");
+        west.write("all.yaml", &parted)?;
+        let (told, _) = run(&mut roadstead(&["check", north_at, west_at])?, 0)?;
+        has(&told, &["north, west:", "no address is used by two of them"])?;
+        let (told, _) = run(&mut roadstead(&["check", west_at, north_at, south_at])?, 2)?;
+        has(&told, &["west, north, south:", "3 collisions"])?;
+        scene.step("the same ASN and the same name are refused in words; clusters that are apart pass");
+
+        bad_input(scene, north_at, south_at)
+    })
+}
+
+/// Each ends with 1, and says what is wrong where.
+fn bad_input(scene: &Scene, north: &str, south: &str) -> Result<()> {
+    let directory = scene.subdirectory("bad")?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        let file = directory.join(name);
+        fs::write(&file, text)?;
+        Ok(path(&file)?.to_owned())
+    };
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (before, name) in "abcdefgh".chars().zip("bcdefghi".chars()) {
+        bomb += &format!("{name}: &{name} [{}]\n", format!("*{before},").repeat(10));
+    }
+    let pool = "apiVersion: roadstead.dev/v1alpha1\nkind: AddressPool\nmetadata: {name: p}\nspec: {addresses: [10.0.0.1/24]}\n";
+    let garbage = file("garbage.yaml", "this is: [no\n")?;
+    let text = file("text.yaml", "hello\n")?;
+    let bomb = file("bomb.yaml", &bomb)?;
+    let wrong = file("wrong.yaml", pool)?;
+    let other = file("other.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")?;
+    let binary = directory.join("binary.yaml");
+    fs::write(&binary, [0xff, 0xfe, 0, 1])?;
+    let missing = format!("{}/missing", directory.display());
+    let doubled = format!("{north}/.");
+    let cases: [(&[&str], &[&str]); 12] = [
+        (&["check"], &["give two clusters or more", "0 given"]),
+        (&["check", north], &["give two clusters or more", "1 given"]),
+        (&["check", north, south, &doubled], &["given twice"]),
+        (&["check", north, &missing], &["missing: there is no such file or directory"]),
+        (&["check", north, "nonsuch"], &["nonsuch: neither a file nor a directory", "context"]),
+        (&["check", north, &garbage], &["garbage.yaml:1: document 1: not YAML"]),
+        (&["check", north, &text], &["text.yaml:1: document 1: not an object"]),
+        (&["check", north, &bomb], &["bomb.yaml", "budget"]),
+        (&["check", north, &wrong], &["AddressPool p", "spec.addresses[0]", "10.0.0.1/24", "host bits must be zero"]),
+        (&["check", north, &other], &["other.yaml: nothing in it tells which addresses"]),
+        (&["check", north, path(&binary)?], &["binary.yaml"]),
+        (&["check", "--wrong", north, south], &["--wrong"]),
+    ];
+    for (arguments, wanted) in cases {
+        let (out, err) = run(&mut roadstead(arguments)?, 1)?;
+        has(&err, wanted).with_context(|| format!("{arguments:?}"))?;
+        ensure!(out.is_empty(), "{arguments:?} printed {out}");
+    }
+    run(&mut roadstead(&["export", "--manifests", &missing])?, 1)?;
+    scene.step("bad input is named and refused");
+    Ok(())
+}
+
+#[test]
+fn api_server() -> Result<()> {
+    scene("a cluster that is an API server", |scene| {
+        let plane = ControlPlane::start(scene, None, "127.0.0.1", &[])?;
+        let kubeconfig = plane.kubeconfig(User::ADMIN);
+        let kubeconfig = path(&kubeconfig)?;
+        let south = Manifests::with(
+            scene,
+            "south",
+            &[("all.yaml", &cluster("south", 64502, "10.2.0.0/16", "10.96.128.0/17", "198.51.100.0/24"))],
+        )?;
+        let south = path(south.path())?;
+        let (told, _) = run(&mut roadstead(&["check", kubeconfig, south])?, 2)?;
+        has(&told, &["10.96.128.0/17", "ServiceCIDR kubernetes (10.96.0.0/16)"])?;
+        scene.step("a cluster that has never heard of us can be compared");
+
+        plane.serve_our_kinds()?;
+        plane.kubectl("create namespace shop")?;
+        let north = cluster("north", 64501, "10.1.0.0/16", "10.11.0.0/16", "192.0.2.0/28");
+        // The API server has its own ServiceCIDR of that name.
+        let own: Vec<&str> = north.split("---\n").filter(|document| !document.contains("ServiceCIDR")).collect();
+        plane.apply(&own.join("---\n"))?;
+        plane.make_node("w1", &["10.80.1.5"])?;
+        plane.kubectl(
+            r#"patch node w1 --type=merge --patch={"spec":{"podCIDR":"10.2.7.0/24","podCIDRs":["10.2.7.0/24"]}}"#,
+        )?;
+
+        let (exported, _) = run(&mut roadstead(&["export", "--kubeconfig", kubeconfig])?, 0)?;
+        has(&exported, &["clusterName: north", "10.2.7.0/24", "10.80.1.5", "10.96.0.0/16", "fd00:96::/108"])?;
+        ensure!(!exported.contains(HUSH) && !exported.contains("kind: Secret"), "an export tells secrets:\n{exported}");
+        let (again, _) = run(&mut roadstead(&["export", "--kubeconfig", kubeconfig])?, 0)?;
+        ensure!(exported == again, "two exports of one state differ");
+        let file = scene.subdirectory("exports")?.join("north.yaml");
+        fs::write(&file, &exported)?;
+        let (from_file, _) = run(&mut roadstead(&["check", path(&file)?, south])?, 2)?;
+        let (live, _) = run(&mut roadstead(&["check", kubeconfig, south])?, 2)?;
+        ensure!(from_file == live, "an export says\n{from_file}and the cluster\n{live}");
+        let told = line(&live, "10.2.7.0/24 ")?;
+        let expected = "10.2.7.0/24 north podCIDR of Node w1 south ClusterNetwork default, spec.podCIDRs (10.2.0.0/16)";
+        ensure!(told.starts_with(expected), "{told}");
+        let context = plane.kubectl("config current-context")?;
+        let (by_name, _) = run(roadstead(&["check", context.trim(), south])?.env("KUBECONFIG", kubeconfig), 2)?;
+        ensure!(by_name == live, "the context says\n{by_name}and the kubeconfig\n{live}");
+        scene.step("an export says what the cluster says");
+
+        let speaker = plane.kubeconfig(User::SPEAKER);
+        let (_, err) = run(&mut roadstead(&["check", path(&speaker)?, south])?, 1)?;
+        has(&err, &["cannot be listed", "forbidden"])?;
+        scene.step("who may not look is told so");
+        Ok(())
+    })
+}
