@@ -6,16 +6,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use kube::core::ObjectMeta;
 use roadstead_api::checked::{
-    self, ClaimName, Invalid, LoadBalancer, ObjectRef, Pool, Port, Protocol, ServiceKey, status_addresses,
+    self, ClaimName, EdgePrefix, Invalid, LoadBalancer, ObjectRef, Pool, Port, Protocol, ServiceKey, status_addresses,
 };
 use roadstead_api::kinds::{
     AddressClaim, AddressClaimSpec, AddressCount, AddressPool, AddressPoolStatus, AddressText, CidrText, ClaimOwner,
-    ClaimPort, LeftOutAddress, NodeReport, ObjectName, PodPool, PodPoolStatus,
+    ClaimPort, EdgeHost, LeftOutAddress, NodeReport, ObjectName, PodPool, PodPoolStatus,
 };
 use roadstead_api::kubernetes::{Node, Service};
 
 use crate::plan::{
-    Claim, Count, Event, NodePods, Owner, PodPoolReport, PoolReport, ServiceState, StoredClaim, Version, Wish,
+    Claim, Count, EdgeWish, Event, NodePods, Owner, PodPoolReport, PoolReport, ServiceState, StoredClaim, Version, Wish,
 };
 use crate::verdict::{Ready, seconds, shorten};
 
@@ -30,6 +30,16 @@ pub(crate) fn pool(raw: &AddressPool) -> Event {
     });
     let name = raw.metadata.name.clone().unwrap_or_default();
     Event::PoolApplied { name, checked: Pool::check(raw), generation: raw.metadata.generation, report }
+}
+
+/// An edge host; `None`: what is wrong with it leaves everything as it is.
+pub(crate) fn edge_host(raw: &EdgeHost) -> Option<Event> {
+    let host = checked::EdgeHost::check(raw).ok()?;
+    let wish = match host.prefix {
+        EdgePrefix::Given(_) => None,
+        EdgePrefix::FromPool { pool, length } => Some(EdgeWish { name: host.name, pool, length }),
+    };
+    Some(Event::EdgeHostApplied(raw.metadata.uid.clone()?, wish))
 }
 
 /// A pool for pods.

@@ -240,9 +240,9 @@ impl Desk {
                     }
                     Kind::PodPool => Event::PodPoolDeleted(key.name),
                     Kind::ClusterNetwork if key.name == Network::NAME => Event::NetworkApplied(None),
+                    Kind::EdgeHost => Event::EdgeHostDeleted(uid),
                     Kind::ClusterLink
                     | Kind::ClusterNetwork
-                    | Kind::EdgeHost
                     | Kind::RouteServer
                     | Kind::EndpointSlice
                     | Kind::Pod
@@ -301,8 +301,11 @@ impl Desk {
                     return;
                 }
             },
+            Object::EdgeHost(raw) => match edge::edge_host(raw) {
+                Some(event) => event,
+                None => return,
+            },
             Object::ClusterLink(_)
-            | Object::EdgeHost(_)
             | Object::RouteServer(_)
             | Object::EndpointSlice(_)
             | Object::Pod(_)
@@ -316,7 +319,8 @@ impl Desk {
         let now = now();
         let write = self.plan.poll_report(now).map(Report::Plan);
         let write = write.or_else(|| self.conditions.poll_write(now).map(Report::Conditions));
-        write.or_else(|| self.clusters.poll_write(now, self.conditions.nodes()).map(Report::Clusters))
+        let refusal = |host: &str| self.plan.edge_refusal(host).map(str::to_owned);
+        write.or_else(|| self.clusters.poll_write(now, self.conditions.nodes(), refusal).map(Report::Clusters))
     }
 
     fn finish(&mut self, finished: Finished) {

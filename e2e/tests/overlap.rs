@@ -1,14 +1,19 @@
-//! `roadstead export` and `roadstead check`: overlap is found before anybody peers, on files and at a real API server.
+//! Overlap is found before anybody peers, by `roadstead export` and `roadstead check` on files and at a real API server, and by the
+//! controller when a link is declared or what is in use changes.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use roadstead_e2e::kubernetes::{ControlPlane, User};
+use roadstead_e2e::kubernetes::{Chart, ControlPlane, User};
 use roadstead_e2e::product::{self, Manifests};
-use roadstead_e2e::{Scene, scene};
+use roadstead_e2e::{Process, Scene, scene, wait_until};
 use serde_json::Value;
+
+/// The controller starts, lists everything, and acts.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// What must never leave a cluster.
 const HUSH: &str = "do-not-tell";
@@ -232,4 +237,141 @@ fn api_server() -> Result<()> {
         scene.step("who may not look is told so");
         Ok(())
     })
+}
+
+/// A condition's status, reason and message in one line.
+fn condition(plane: &ControlPlane, object: &str, kind: &str) -> Result<String> {
+    let object = plane.get(object)?;
+    let conditions = object["status"]["conditions"].as_array().context("no conditions")?;
+    let found = conditions.iter().find(|condition| condition["type"] == kind);
+    let found = found.with_context(|| format!("no {kind} in {conditions:?}"))?;
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    Ok(format!("{} {}: {}", text("status"), text("reason"), text("message")))
+}
+
+/// Waits until a condition says all this.
+fn wait_for(plane: &ControlPlane, object: &str, kind: &str, wanted: &[&str]) -> Result<()> {
+    wait_until(&format!("{object}: {kind}: {wanted:?}"), SETTLED, || has(&condition(plane, object, kind)?, wanted))
+}
+
+#[test]
+fn controller() -> Result<()> {
+    scene("what the controller says of clusters", |scene| {
+        let plane = ControlPlane::start(scene, None, "127.0.0.1", &[])?;
+        plane.serve_our_kinds()?;
+        plane.kubectl("create namespace roadstead-system")?;
+        plane.apply(&Chart::render()?.rights())?;
+        plane.make_node("w1", &["10.80.1.5"])?;
+        plane.kubectl(
+            r#"patch node w1 --type=merge --patch={"spec":{"podCIDR":"10.1.7.0/24","podCIDRs":["10.1.7.0/24"]}}"#,
+        )?;
+        plane.apply(NORTH)?;
+        let mut command = product::command("roadstead-controller", None)?;
+        command.arg("--kubeconfig").arg(plane.kubeconfig(User::CONTROLLER));
+        let _controller = Process::start(scene, "controller", &command)?;
+
+        wait_for(&plane, "clusternetwork default", "AsDeclared", &["True AsDeclared"])?;
+        let status = plane.get("clusternetwork default")?["status"].clone();
+        let asn = status["asn"].as_u64().context("no ASN")?;
+        ensure!((4_200_000_000..=4_294_967_294).contains(&asn), "{asn} is no private 4-byte ASN");
+        ensure!(status["podCIDRs"] == serde_json::json!(["10.1.0.0/16"]), "{status}");
+        ensure!(status["serviceCIDRs"] == serde_json::json!(["10.96.0.0/16", "fd00:96::/108"]), "{status}");
+        ensure!(status["fabricCIDRs"] == serde_json::json!(["10.80.1.5/32"]), "{status}");
+        scene.step("what is in effect is found, and an ASN is derived");
+
+        wait_for(&plane, "clusterlink south", "Disjoint", &["True Disjoint"])?;
+        wait_for(&plane, "clusterlink south", "Ready", &["Unknown NoReports"])?;
+        plane.apply(TENANTS)?;
+        let both = ["False Overlap", "10.2.0.0/16 of spec.acceptCIDRs.pods overlaps 10.2.7.0/24, PodPool tenants"];
+        wait_for(&plane, "clusterlink south", "Disjoint", &both)?;
+        wait_for(
+            &plane,
+            "clusternetwork default",
+            "AsDeclared",
+            &["False", "10.2.7.0/24, PodPool tenants, is outside"],
+        )?;
+        plane.kubectl("delete podpool tenants")?;
+        wait_for(&plane, "clusterlink south", "Disjoint", &["True Disjoint"])?;
+        scene.step("a pool that collides later is told with both names, and no more when it is gone");
+
+        plane.apply(&link("again", "south", 64503))?;
+        wait_for(&plane, "clusterlink again", "Ready", &["False SameCluster", "as ClusterLink south does"])?;
+        plane.apply(&link("self", "north", 64504))?;
+        wait_for(&plane, "clusterlink self", "Ready", &["False LinkToOneself", "north"])?;
+        plane.apply(&link("same", "east", asn))?;
+        wait_for(&plane, "clusterlink same", "Ready", &["False OwnASN", "iBGP"])?;
+        wait_for(&plane, "clusterlink south", "Ready", &["Unknown NoReports"])?;
+        scene.step("links that lead nowhere are refused in words, and leave others alone");
+
+        plane.apply(EDGES)?;
+        wait_for(&plane, "edgehost first", "Ready", &["Unknown NoReports"])?;
+        plane.apply(SECOND)?;
+        wait_for(&plane, "edgehost first", "Ready", &["Unknown NoReports"])?;
+        // The other of the two has the pool's gateway.
+        wait_for(
+            &plane,
+            "edgehost second",
+            "Ready",
+            &["False NoPrefix", "PodPool stands has no free block left of 2"],
+        )?;
+        ensure!(plane.get("edgehost first")?["status"]["prefix"] == "10.99.0.16/28", "the first has no block");
+        let owner = plane.get("addressclaim 10.99.0.16-28")?["spec"]["owners"][0].clone();
+        ensure!(owner["kind"] == "EdgeHost" && owner["name"] == "first", "{owner}");
+        plane.kubectl("delete edgehost first")?;
+        wait_until("the second host to have what the first gave back", SETTLED, || {
+            let host = plane.get("edgehost second")?;
+            ensure!(host["status"]["prefix"] == "10.99.0.16/28", "{}", host["status"]);
+            Ok(())
+        })?;
+        scene.step("edge hosts have a block each, and give it back");
+        Ok(())
+    })
+}
+
+const NORTH: &str = "
+apiVersion: roadstead.dev/v1alpha1
+kind: ClusterNetwork
+metadata: {name: default}
+spec: {clusterName: north, podCIDRs: [10.1.0.0/16]}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: ClusterLink
+metadata: {name: south}
+spec: {remoteCluster: south, remoteASN: 64502, endpoints: [10.80.2.11], acceptCIDRs: {pods: [10.2.0.0/16], services: [10.12.0.0/16]}}
+";
+
+const TENANTS: &str = "
+apiVersion: roadstead.dev/v1alpha1
+kind: PodPool
+metadata: {name: tenants}
+spec: {subnet: 10.2.7.0/24}
+";
+
+const EDGES: &str = "
+apiVersion: roadstead.dev/v1alpha1
+kind: PodPool
+metadata: {name: stands}
+spec: {subnet: 10.99.0.0/27, blockPrefixLength: 28}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: EdgeHost
+metadata: {name: first}
+spec: {address: 10.90.0.1, asn: 64601, pool: stands}
+";
+
+const SECOND: &str = "
+apiVersion: roadstead.dev/v1alpha1
+kind: EdgeHost
+metadata: {name: second}
+spec: {address: 10.90.0.2, asn: 64602, pool: stands}
+";
+
+fn link(name: &str, remote: &str, asn: u64) -> String {
+    format!(
+        "apiVersion: roadstead.dev/v1alpha1
+kind: ClusterLink
+metadata: {{name: {name}}}
+spec: {{remoteCluster: {remote}, remoteASN: {asn}, endpoints: [10.80.9.11]}}
+"
+    )
 }

@@ -106,17 +106,18 @@ impl<'a> World<'a> {
         &self,
         name: &str,
         object: &Known<EdgeHost>,
-        allocated: Option<IpNet>,
+        allocated: Result<IpNet, Option<String>>,
         stored: Option<&HostReport>,
         now: Now,
     ) -> HostReport {
         let sessions = self.sessions(&format!("edge/{name}"));
         let prefix = object.good.as_ref().and_then(|host| match host.prefix {
             EdgePrefix::Given(prefix) => Some(prefix),
-            EdgePrefix::FromPool { .. } => allocated,
+            EdgePrefix::FromPool { .. } => allocated.clone().ok(),
         });
+        let refusal = allocated.err().flatten();
         let (status, reason, message) = invalid(object)
-            .or_else(|| self.edge_refusal(object.good.as_ref()?, prefix))
+            .or_else(|| self.edge_refusal(object.good.as_ref()?, prefix, refusal))
             .unwrap_or_else(|| sessions.judge());
         let verdict = verdict(status, reason, message, object.generation);
         let ready = Ready::next(stored.map(|stored| &stored.ready), verdict, now.wall);
@@ -162,7 +163,7 @@ impl<'a> World<'a> {
         (False, "Overlap", format!("routes into these are refused, all others are in order: {listed}{more}"))
     }
 
-    fn edge_refusal(&self, host: &EdgeHost, prefix: Option<IpNet>) -> Option<Finding> {
+    fn edge_refusal(&self, host: &EdgeHost, prefix: Option<IpNet>, refusal: Option<String>) -> Option<Finding> {
         let name = &host.name;
         if self.this.asn == Some(host.asn) {
             let words = format!(
@@ -173,7 +174,8 @@ impl<'a> World<'a> {
         }
         let Some(prefix) = prefix else {
             let EdgePrefix::FromPool { pool, .. } = &host.prefix else { return None };
-            return Some((False, "NoPrefix", format!("no prefix of PodPool {pool} is allocated to it as yet")));
+            let refusal = refusal.unwrap_or_else(|| format!("no prefix of PodPool {pool} is allocated to it as yet"));
+            return Some((False, "NoPrefix", refusal));
         };
         let pool = match &host.prefix {
             EdgePrefix::Given(_) => None,

@@ -110,15 +110,21 @@ impl Clusters {
 
     /// Takes note that an object is gone.
     pub(crate) fn delete(&mut self, key: &ObjectKey) {
-        match key.kind {
-            Kind::Namespace if key.name == CLUSTER_NAMESPACE => self.uid = None,
-            Kind::ClusterNetwork if key.name == Network::NAME => self.network = None,
-            Kind::ClusterLink => drop(self.links.remove(&key.name)),
-            Kind::EdgeHost => drop(self.hosts.remove(&key.name)),
-            Kind::AddressClaim => self.allocated.retain(|_, net| ClaimName::from(*net).as_str() != key.name),
-            _ => {}
-        }
+        let was_judged_by = match key.kind {
+            Kind::Namespace if key.name == CLUSTER_NAMESPACE => self.uid.take().is_some(),
+            Kind::ClusterNetwork if key.name == Network::NAME => self.network.take().is_some(),
+            Kind::ClusterLink => self.links.remove(&key.name).is_some(),
+            Kind::EdgeHost => self.hosts.remove(&key.name).is_some(),
+            Kind::AddressClaim => {
+                self.allocated.retain(|_, net| ClaimName::from(*net).as_str() != key.name);
+                false
+            }
+            _ => false,
+        };
         self.hold(key.clone(), Vec::new());
+        if was_judged_by {
+            self.touch(true);
+        }
     }
 
     /// A node's report has changed: links and edge hosts have their sessions from there.
@@ -166,8 +172,13 @@ impl Clusters {
         Identity::new(network, self.uid.as_deref().and_then(derived_asn))
     }
 
-    /// The next status to be written.
-    pub(crate) fn poll_write(&mut self, now: Now, nodes: &BTreeMap<String, NodeState>) -> Option<StatusWrite> {
+    /// The next status to be written; `edge_refusal` tells why the plan has no prefix for an edge host.
+    pub(crate) fn poll_write(
+        &mut self,
+        now: Now,
+        nodes: &BTreeMap<String, NodeState>,
+        edge_refusal: impl Fn(&str) -> Option<String>,
+    ) -> Option<StatusWrite> {
         if !self.synced {
             return None;
         }
@@ -189,7 +200,7 @@ impl Clusters {
             }
         }
         for (name, Judged { object, status }) in &mut self.hosts {
-            let allocated = self.allocated.get(name).copied();
+            let allocated = self.allocated.get(name).copied().ok_or_else(|| edge_refusal(name));
             if let Some(found) = status.poll(now.instant, |stored| world.host(name, object, allocated, stored, now)) {
                 let status = Status::EdgeHost(EdgeHostStatus::from(&found));
                 return Some(StatusWrite { kind: Kind::EdgeHost, name: name.clone(), status });

@@ -19,7 +19,8 @@ impl Plan {
         let net = stored.claim.net;
         self.note_holding(now, net, stored.claim.node.as_deref());
         if is_block(net) {
-            return self.block_applied(now, stored);
+            self.block_applied(now, stored);
+            return self.edge_claim_told(now, net);
         }
         let address = net.addr();
         let known = self.state.ledger.get(address).is_some();
@@ -29,7 +30,8 @@ impl Plan {
 
     pub(super) fn claim_deleted(&mut self, now: Now, net: IpNet, uid: &str) {
         if is_block(net) {
-            return self.block_deleted(now, net, uid);
+            self.block_deleted(now, net, uid);
+            return self.edge_claim_told(now, net);
         }
         self.state.ledger.observe_deleted(net.addr(), uid);
         self.after_claim(now, net.addr(), true, Observation::default());

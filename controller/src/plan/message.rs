@@ -67,6 +67,10 @@ pub enum Event {
     ServiceApplied(ServiceState),
     /// A Service is gone.
     ServiceDeleted(ServiceKey, Uid),
+    /// An edge host is there, or changed: its UID, and what it wishes for unless its prefix is given.
+    EdgeHostApplied(Uid, Option<EdgeWish>),
+    /// The edge host of this UID is gone.
+    EdgeHostDeleted(Uid),
     /// A namespace has these labels now.
     NamespaceApplied(String, BTreeMap<String, String>),
     /// A namespace is gone.
@@ -88,6 +92,17 @@ pub struct NodePods {
     pub announced: BTreeSet<IpNet>,
     /// Blocks of nodes that are gone, and that it still has a route to.
     pub heard: BTreeSet<IpNet>,
+}
+
+/// What an edge host asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeWish {
+    /// The host's name.
+    pub name: String,
+    /// The PodPool that its prefix shall come from.
+    pub pool: String,
+    /// The length of the prefix; `None`: 28, of IPv6 124.
+    pub length: Option<u8>,
 }
 
 /// A Service as the store has it.

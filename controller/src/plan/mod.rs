@@ -27,6 +27,7 @@ mod allocator;
 mod choice;
 mod claim;
 mod claims;
+mod edge_hosts;
 mod known;
 mod ledger;
 mod lost_nodes;
@@ -47,6 +48,7 @@ use ipnet::IpNet;
 use roadstead_api::checked::{AddressRange, AddressSet, InForce, Network, ObjectRef, ServiceKey, pools_in_force};
 
 use choice::State;
+use edge_hosts::EdgeHosts;
 use ledger::Moment;
 use lost_nodes::Holdings;
 use report::Reports;
@@ -57,7 +59,8 @@ pub use allocator::{Allocator, Avoid, Number};
 pub use claim::{Claim, Owner, StoredClaim, Uid, Version};
 pub use lost_nodes::NodeLoss;
 pub use message::{
-    Count, Event, NodePods, Now, PodPoolReport, PoolReport, ServiceState, StatusOutcome, Wish, Write, WriteResult,
+    Count, EdgeWish, Event, NodePods, Now, PodPoolReport, PoolReport, ServiceState, StatusOutcome, Wish, Write,
+    WriteResult,
 };
 pub use services::{CLASS, Classes};
 
@@ -86,6 +89,7 @@ pub struct Plan {
     blocks: BTreeMap<IpNet, StoredClaim>,
     node_loss: NodeLoss,
     holdings: Holdings,
+    edge_hosts: EdgeHosts,
     /// What is to be written about blocks, and is not under way.
     block_writes: BTreeMap<IpNet, Write>,
     network: Option<Network>,
@@ -170,6 +174,8 @@ impl Plan {
                     self.service_gone(now, &key);
                 }
             }
+            Event::EdgeHostApplied(uid, wish) => self.edge_host_applied(now, uid, wish),
+            Event::EdgeHostDeleted(uid) => self.edge_host_deleted(now, &uid),
             Event::NamespaceApplied(name, labels) => {
                 if self.state.namespaces.get(&name) != Some(&labels) {
                     self.state.namespaces.insert(name.clone(), labels);
@@ -188,15 +194,20 @@ impl Plan {
     /// Takes note of how a write ended.
     pub fn handle_result(&mut self, now: Now, result: WriteResult) {
         match result {
-            WriteResult::Claim(net, found) if lost_nodes::is_block(net) => match found {
-                Some(stored) => self.block_applied(now, stored),
-                None => {
-                    let known = self.blocks.get(&net).map(|stored| stored.version.uid.clone());
-                    self.block_deleted(now, net, &known.unwrap_or_default());
+            WriteResult::Claim(net, found) if lost_nodes::is_block(net) => {
+                match found {
+                    Some(stored) => self.block_applied(now, stored),
+                    None => {
+                        let known = self.blocks.get(&net).map(|stored| stored.version.uid.clone());
+                        self.block_deleted(now, net, &known.unwrap_or_default());
+                    }
                 }
-            },
-            // Tried again as long as the node is gone.
-            WriteResult::ClaimRefused(net, _) if lost_nodes::is_block(net) => {}
+                self.edge_claim_told(now, net);
+            }
+            WriteResult::ClaimRefused(net, reason) if lost_nodes::is_block(net) => {
+                // Of a node that is gone it is tried again anyhow.
+                self.edge_claim_refused(now, net, &reason);
+            }
             WriteResult::Claim(net, found) => {
                 let address = net.addr();
                 let observation = self.state.ledger.finish(address, found);
@@ -262,6 +273,7 @@ impl Plan {
                 }
                 Timer::LostNode(node) => self.reclaim(now, &node),
                 Timer::Former(key) => self.unsettled.extend(self.state.services.get(&key).map(Service::age)),
+                Timer::EdgeHosts => self.settle_edge_hosts(now),
                 Timer::Claim(address) => self.state.ledger.touch(address),
                 Timer::Status(key) => {
                     if let Some(service) = self.state.services.get_mut(&key) {
@@ -386,6 +398,7 @@ impl Plan {
             self.pod_reports.touch(name);
         }
         self.unsettled.extend(self.state.services.iter().map(Service::age));
+        self.settle_edge_hosts(now);
     }
 
     fn service_applied(&mut self, now: Now, seen: ServiceState) {

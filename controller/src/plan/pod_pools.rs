@@ -89,6 +89,11 @@ impl PodPools {
         }
     }
 
+    /// Whether a pool that can be read is in force beside the others.
+    pub(super) fn is_in_force(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|known| known.good.is_some() && known.overlap.is_none())
+    }
+
     /// The names of all pools, in force or not.
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.known.keys()

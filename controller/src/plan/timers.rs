@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Former(ServiceKey),
     /// Whether the claims of a node that is gone can go.
     LostNode(String),
+    /// Whether owners of edge hosts' prefixes are still unknown, and whether the store takes their claims by now.
+    EdgeHosts,
     /// Whether the store takes the claim by now.
     Claim(IpAddr),
     /// Whether the store takes the status by now.

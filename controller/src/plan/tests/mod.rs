@@ -2,6 +2,7 @@
 
 mod adoption;
 mod assignment;
+mod edge_hosts;
 mod journal;
 mod lost_nodes;
 mod pods;

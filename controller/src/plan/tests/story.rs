@@ -24,6 +24,7 @@ pub(super) struct Story {
     pod_pools: BTreeMap<String, PodPool>,
     pub(super) claims: BTreeMap<IpNet, StoredClaim>,
     services: BTreeMap<ServiceKey, Service>,
+    edge_hosts: BTreeMap<String, EdgeWish>,
     events: VecDeque<Event>,
     /// What people were told, since somebody last looked.
     notices: Vec<String>,
@@ -56,6 +57,7 @@ impl Story {
             pod_pools: BTreeMap::new(),
             claims: BTreeMap::new(),
             services: BTreeMap::new(),
+            edge_hosts: BTreeMap::new(),
             events: VecDeque::new(),
             notices: Vec::new(),
             writes: Vec::new(),
@@ -94,6 +96,8 @@ impl Story {
         let pools: Vec<Event> = self.pools.values().map(|pool| self.pool_event(pool)).collect();
         self.events.extend(pools);
         self.events.extend(self.pod_pools.values().map(edge::pod_pool));
+        let hosts = self.edge_hosts.values().map(|wish| Event::EdgeHostApplied(wish.name.clone(), Some(wish.clone())));
+        self.events.extend(hosts);
         self.start();
     }
 
@@ -166,8 +170,42 @@ impl Story {
         self.act();
     }
 
+    /// An edge host, whose UID is its name, asks for a prefix of a pool.
+    pub(super) fn edge_host(&mut self, name: &str, pool: &str, length: Option<u8>) {
+        let wish = EdgeWish { name: name.to_owned(), pool: pool.to_owned(), length };
+        self.edge_hosts.insert(name.to_owned(), wish.clone());
+        self.events.push_back(Event::EdgeHostApplied(name.to_owned(), Some(wish)));
+        self.act();
+    }
+
+    pub(super) fn delete_edge_host(&mut self, name: &str) {
+        self.edge_hosts.remove(name);
+        self.events.push_back(Event::EdgeHostDeleted(name.to_owned()));
+        self.act();
+    }
+
+    /// It goes while nobody looks.
+    pub(super) fn lose_edge_host(&mut self, name: &str) {
+        self.edge_hosts.remove(name);
+    }
+
+    /// Whose each claim is: `10.64.0.0/28 stand`.
+    pub(super) fn owned(&self) -> String {
+        let owners = |stored: &StoredClaim| {
+            stored.claim.owners.values().map(|owner| owner.name.clone()).collect::<Vec<_>>().join("+")
+        };
+        let text = |(net, stored): (&IpNet, &StoredClaim)| format!("{net} {}", owners(stored));
+        self.claims.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
     /// A node claims a block, or writes to its claim.
     pub(super) fn block_claim(&mut self, net: &str, pool: &str, node: &str) {
+        self.block_claim_silently(net, pool, node);
+        self.act();
+    }
+
+    /// The same, and the plan hears of it by event later, or from a refusal.
+    pub(super) fn block_claim_silently(&mut self, net: &str, pool: &str, node: &str) {
         let net: IpNet = net.parse().unwrap();
         let owner = Owner {
             kind: OwnerKind::Node,
@@ -182,7 +220,6 @@ impl Story {
         let uid = self.claims.get(&net).map(|stored| stored.version.uid.clone());
         let stored = self.store(claim, uid);
         self.events.push_back(Event::ClaimApplied(stored));
-        self.act();
     }
 
     /// What is claimed, with `!` where it is marked: `10.64.0.0/26 10.64.0.7/32!`.
