@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use roadstead_api::checked::{ClaimName, Network, ServiceKey};
 use roadstead_api::store::{Event as StoreEvent, Kind, Object, Store, Watch};
@@ -53,6 +54,9 @@ const REPORT_WRITES: usize = 4;
 
 /// Events taken in before writes are started: a whole burst need not wait for its first write, nor a write for a whole burst.
 const EVENTS_AT_ONCE: usize = 64;
+
+/// Time before a question that got no answer is asked again.
+const QUESTION_PAUSE: Duration = Duration::from_secs(60);
 
 /// How old metrics may be.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
@@ -107,6 +111,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
     let mut desk = Desk::new(options.classes, options.node_loss);
     let mut address_writes: JoinSet<Option<WriteResult>> = JoinSet::new();
     let mut report_writes: JoinSet<Finished> = JoinSet::new();
+    let mut questions: JoinSet<Vec<IpNet>> = JoinSet::new();
     let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
     let mut ticks = tokio::time::interval(METRICS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,6 +127,9 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         {
             let (store, metrics) = (store.clone(), metrics.clone());
             report_writes.spawn(async move { write.perform(&store, &metrics).await });
+        }
+        if desk.asks_for_service_ranges() {
+            questions.spawn(service_ranges(store.clone()));
         }
         let deadline = desk.next_deadline();
         tokio::select! {
@@ -140,6 +148,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
                     desk.handle(event, &metrics);
                 }
             }
+            Some(ranges) = questions.join_next() => desk.clusters.set_service_ranges(ranges?),
             () = sleep_until(deadline) => desk.handle_deadline(),
             _ = ticks.tick() => metrics.update(&desk.plan),
         }
@@ -163,6 +172,8 @@ struct Desk {
     clusters: Clusters,
     /// Kinds that were not told in full yet.
     awaited: BTreeSet<Kind>,
+    /// Whether the API server was asked where ClusterIPs come from.
+    has_asked: bool,
 }
 
 /// A write that only people wait for.
@@ -204,6 +215,7 @@ impl Desk {
             conditions: Conditions::default(),
             clusters: Clusters::default(),
             awaited: BTreeSet::from(WATCHED),
+            has_asked: false,
         }
     }
 
@@ -315,6 +327,13 @@ impl Desk {
         self.plan.handle_event(now, event);
     }
 
+    /// True once, when everything is known and no object tells where ClusterIPs come from.
+    fn asks_for_service_ranges(&mut self) -> bool {
+        let asks = self.plan.is_synced() && !self.has_asked && !self.clusters.has_service_cidrs();
+        self.has_asked |= asks;
+        asks
+    }
+
     fn poll_report(&mut self) -> Option<Report> {
         let now = now();
         let write = self.plan.poll_report(now).map(Report::Plan);
@@ -344,6 +363,20 @@ impl Desk {
             // A node that fell silent has no session that counts.
             self.clusters.handle_report();
         }
+    }
+}
+
+/// Where ClusterIPs come from, asked until there is an answer.
+async fn service_ranges(store: Store) -> Vec<IpNet> {
+    let mut has_warned = false;
+    loop {
+        match store.service_ranges().await {
+            Ok(ranges) => return ranges,
+            Err(error) if !has_warned => warn!("where ClusterIPs come from is not known: {error}"),
+            Err(_) => {}
+        }
+        has_warned = true;
+        tokio::time::sleep(QUESTION_PAUSE).await;
     }
 }
 

@@ -298,6 +298,8 @@ fn the_charts_roles_are_narrow() -> Result<()> {
             (User::CONTROLLER, "create addressclaims.roadstead.dev", true),
             (User::CONTROLLER, "patch services --subresource=status", true),
             (User::CONTROLLER, "delete services", false),
+            (User::CONTROLLER, "create services --namespace roadstead-system", true),
+            (User::CONTROLLER, "create services --namespace default", false),
             (User::CONTROLLER, "get secrets --namespace kube-system", false),
             (User::SPEAKER, "list services", true),
             (User::SPEAKER, "watch endpointslices.discovery.k8s.io", true),

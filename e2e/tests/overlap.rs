@@ -328,6 +328,46 @@ fn controller() -> Result<()> {
     })
 }
 
+/// Kubernetes before 1.33 has no ServiceCIDRs: its API server says where ClusterIPs come from when it refuses one.
+#[test]
+fn older_api_server() -> Result<()> {
+    scene("a cluster without ServiceCIDRs", |scene| {
+        let flags = ["--emulated-version=1.32", "--feature-gates=MultiCIDRServiceAllocator=false"];
+        let plane = ControlPlane::start(scene, None, "127.0.0.1", &flags)?;
+        plane.serve_our_kinds()?;
+        plane.kubectl("create namespace roadstead-system")?;
+        plane.apply(&Chart::render()?.rights())?;
+        ensure!(plane.kubectl("get servicecidrs").is_err(), "this API server has ServiceCIDRs");
+        plane.apply(NORTH)?;
+        // In a pod the namespace is that of its account.
+        let kubeconfig = plane.kubeconfig(User::CONTROLLER);
+        let text = fs::read_to_string(&kubeconfig)?
+            .replace("user: controller}", "user: controller, namespace: roadstead-system}");
+        ensure!(text.contains("namespace: roadstead-system"), "no namespace in {text}");
+        fs::write(&kubeconfig, text)?;
+        let mut command = product::command("roadstead-controller", None)?;
+        command.arg("--kubeconfig").arg(&kubeconfig);
+        let _controller = Process::start(scene, "controller", &command)?;
+        wait_until("the range of ClusterIPs in the status", SETTLED, || {
+            let network = plane.get("clusternetwork default")?;
+            let found = &network["status"]["serviceCIDRs"];
+            ensure!(*found == serde_json::json!(["10.96.0.0/16", "fd00:96::/108"]), "{found}");
+            Ok(())
+        })?;
+        let services = plane.kubectl("get services --namespace roadstead-system -o name")?;
+        ensure!(services.trim().is_empty(), "asking left {services}");
+        let south = cluster("south", 64502, "10.3.0.0/16", "10.96.128.0/17", "198.51.100.0/24");
+        let south = Manifests::with(scene, "south", &[("all.yaml", &south)])?;
+        let admin = plane.kubeconfig(User::ADMIN);
+        let (told, _) = run(&mut roadstead(&["check", path(&admin)?, path(south.path())?])?, 2)?;
+        has(&told, &["10.96.128.0/17", "range of ClusterIPs of the API server (10.96.0.0/16)"])?;
+        let (exported, _) = run(&mut roadstead(&["export", "--kubeconfig", path(&admin)?])?, 0)?;
+        has(&exported, &["asn: 4", "- 10.96.0.0/16"])?;
+        scene.step("the range of ClusterIPs is known all the same");
+        Ok(())
+    })
+}
+
 const NORTH: &str = "
 apiVersion: roadstead.dev/v1alpha1
 kind: ClusterNetwork

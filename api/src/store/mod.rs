@@ -14,6 +14,7 @@ mod object;
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::checked::{ObjectRef, ServiceKey};
@@ -245,6 +246,14 @@ impl Store {
     /// Writes a node's report, making the object where it is missing.
     pub async fn write_node_report(&self, report: &NodeReport) -> Result<(), WriteError> {
         either!(self, store => store.write_node_report(report).await)
+    }
+
+    /// Where ClusterIPs come from on an API server that has no `ServiceCIDR`s; a directory has none at all.
+    pub async fn service_ranges(&self) -> Result<Vec<IpNet>, ListError> {
+        match self {
+            Self::Kubernetes(store) => store.service_ranges().await,
+            Self::Directory(_) => Ok(Vec::new()),
+        }
     }
 
     /// Tells the people who look at an object what happened. Best effort: a notice that cannot be written is logged.

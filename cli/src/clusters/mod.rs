@@ -1,6 +1,6 @@
 //! Clusters side by side, before anybody peers: `export` and `check`.
 //!
-//! [`source`] reads what a cluster uses, from manifests or from its API server; [`export`] writes it as plain manifests, [`check`]
+//! [`source`] reads what a cluster uses, from manifests or from its API server; [`mod@export`] writes it as plain manifests, [`mod@check`]
 //! compares two and more. The comparing itself is [`roadstead_api::overlap`].
 
 mod check;

@@ -127,6 +127,17 @@ impl Clusters {
         }
     }
 
+    /// Whether there are objects that tell where ClusterIPs come from.
+    pub(crate) fn has_service_cidrs(&self) -> bool {
+        self.held.keys().any(|key| key.kind == Kind::ServiceCidr)
+    }
+
+    /// Takes note of what the API server says of that by itself.
+    pub(crate) fn set_service_ranges(&mut self, ranges: Vec<IpNet>) {
+        let key = ObjectKey { kind: Kind::ServiceCidr, namespace: String::new(), name: String::new() };
+        self.hold(key, ranges.into_iter().map(|net| (net.into(), Holding::ServiceRange)).collect());
+    }
+
     /// A node's report has changed: links and edge hosts have their sessions from there.
     pub(crate) fn handle_report(&mut self) {
         self.touch_links();

@@ -1,7 +1,8 @@
 //! The Kubernetes API as a store.
 //!
 //! [`connect`] finds the server, [`watching`] follows what happens there, [`health`] knows whether it answers, [`refusal`] puts its
-//! refusals into the words of [`WriteError`], [`notices`] writes Events, [`listing`] looks once. What is left here are the writes.
+//! refusals into the words of [`WriteError`], [`notices`] writes Events, [`listing`] looks once, [`service_range`] asks for what no
+//! object tells. What is left here are the writes.
 //!
 //! Each write is one request, sent once and bounded in time; whoever wrote decides about trying again. Objects that several
 //! parties write (claims, Service status) are written with `uid` and `resourceVersion` as preconditions; statuses that only we
@@ -13,6 +14,7 @@ mod health;
 mod listing;
 mod notices;
 mod refusal;
+mod service_range;
 mod watching;
 
 use std::fmt::Debug;
@@ -20,6 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
@@ -83,6 +86,11 @@ impl KubernetesStore {
     /// Every object of a kind that tells something about addresses, as it is now; none of a kind that the API server does not know.
     pub async fn list(&self, kind: Kind) -> Result<Vec<Object>, ListError> {
         listing::list(self.client.clone(), kind).await
+    }
+
+    /// Where ClusterIPs come from, as the API server names it when it refuses one from elsewhere.
+    pub(super) async fn service_ranges(&self) -> Result<Vec<IpNet>, ListError> {
+        service_range::service_ranges(&self.client).await
     }
 
     /// The client, for what is no object of ours: leases.
