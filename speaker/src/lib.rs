@@ -2,12 +2,13 @@
 //!
 //! The pure part is [`picture`], the store as one node sees it: [`intent`] says what is to be announced, to whom, with which
 //! attributes, and [`session`] turns a `BGPPeer` into a session. [`fn@run`] joins it to the engine of `roadstead-bgp`; [`report`],
-//! [`http`] and [`local`] show what is going on. [`pods`] gives the pods of the node their addresses, [`fib`] puts learned routes into
-//! the kernel.
+//! [`http`] and [`local`] show what is going on. [`pods`] gives the pods of the node their addresses, [`links`] joins the cluster with
+//! others, and [`fib`] puts what is learned into the kernel.
 
 pub mod fib;
 pub mod http;
 pub mod intent;
+pub mod links;
 pub mod local;
 pub mod node;
 pub mod picture;

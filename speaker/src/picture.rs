@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use roadstead_api::checked::{
-    Advertisement, ClaimName, Invalid, Labels, Network, Peer, ServiceKey, TrafficPolicy, status_addresses,
-};
+use roadstead_api::checked::{Advertisement, ClaimName, Invalid, Peer, ServiceKey, TrafficPolicy, status_addresses};
 use roadstead_api::kinds::{AddressClaim, BgpPeer};
 use roadstead_api::kubernetes::{EndpointSlice, Node, Secret, Service};
 use roadstead_api::store::{Event, Kind, Object, ObjectKey, Watch};
 use roadstead_bgp::{PeerConfig, PeerKey};
 
-use crate::intent::{ClaimView, EndpointState, Intent, ServiceView, SliceEndpoints, SliceFamily};
+use crate::intent::{Audience, ClaimView, EndpointState, Intent, ServiceView, SliceEndpoints, SliceFamily};
+use crate::links::Links;
 use crate::node::LocalNode;
 use crate::session::{Redirect, Refusal, Surroundings};
+
+/// The port of BGP (RFC 4271 section 8).
+const BGP_PORT: u16 = 179;
 
 /// What to do while there is no Node object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +54,11 @@ impl Viewpoint {
             Watch::all(Kind::ClusterNetwork),
             Watch::all(Kind::Service),
             Watch::all(Kind::EndpointSlice),
-            Watch::one(Kind::Node, &self.node),
             Watch::namespace(Kind::Secret, &self.namespace),
         ]
+        .into_iter()
+        .chain(Links::watches())
+        .collect()
     }
 }
 
@@ -64,20 +68,23 @@ pub struct Picture {
     unsynced: BTreeSet<Kind>,
     intent: Intent,
     node: Option<LocalNode>,
-    cluster_asn: Option<u32>,
+    links: Links,
+    /// The advertisements of theirs that the intent has.
+    of_links: BTreeSet<String>,
     peers: BTreeMap<String, Peer>,
     secrets: BTreeMap<String, Arc<Secret>>,
     /// The Service of each slice, by namespace and name: an event of its deletion does not say.
     slices: BTreeMap<(String, String), ServiceKey>,
     sessions_are_stale: bool,
     uptime: Duration,
+    listen_port: u16,
 }
 
 /// The sessions that a node is to have.
 #[derive(Default)]
 pub struct Sessions {
-    /// With the peer's labels.
-    pub wanted: BTreeMap<PeerKey, (PeerConfig, Labels)>,
+    /// And to whom each leads.
+    pub wanted: BTreeMap<PeerKey, (PeerConfig, Audience)>,
     /// Peers that select the node and can have no session; with their address.
     pub refused: BTreeMap<PeerKey, (String, Refusal)>,
 }
@@ -86,17 +93,20 @@ impl Picture {
     /// Nothing is known as yet.
     pub fn new(viewpoint: Viewpoint) -> Self {
         let unsynced = viewpoint.watches().into_iter().map(|watch| watch.kind).collect();
+        let links = Links::new(&viewpoint.node);
         let mut picture = Self {
             viewpoint,
             unsynced,
             intent: Intent::default(),
             node: None,
-            cluster_asn: None,
+            links,
+            of_links: BTreeSet::new(),
             peers: BTreeMap::new(),
             secrets: BTreeMap::new(),
             slices: BTreeMap::new(),
             sessions_are_stale: true,
             uptime: Duration::ZERO,
+            listen_port: BGP_PORT,
         };
         picture.set_node(None);
         picture
@@ -107,8 +117,14 @@ impl Picture {
         Self { uptime, ..self }
     }
 
+    /// The port on which the speakers of the cluster are dialled; 179 unless told.
+    pub fn with_listen_port(self, listen_port: u16) -> Self {
+        Self { listen_port, ..self }
+    }
+
     /// Takes an event in. What is wrong with an object is returned; its last good version stays in force.
     pub fn handle(&mut self, event: Event) -> Result<(), Vec<Invalid>> {
+        self.links.handle(&event)?;
         match event {
             Event::Synced(kind) => {
                 self.unsynced.remove(&kind);
@@ -134,18 +150,33 @@ impl Picture {
         &mut self.intent
     }
 
-    /// Whether [`Picture::sessions`] may have changed since this was last asked.
-    pub fn take_stale_sessions(&mut self) -> bool {
-        std::mem::take(&mut self.sessions_are_stale)
+    /// Other clusters and hosts outside.
+    pub fn links(&mut self) -> &mut Links {
+        &mut self.links
     }
 
-    /// The sessions with all peers that select this node.
+    /// Whether [`Picture::sessions`] may have changed since this was last asked.
+    pub fn take_stale_sessions(&mut self) -> bool {
+        let of_links = self.links.take_stale_sessions();
+        if of_links {
+            let mut before = std::mem::take(&mut self.of_links);
+            for advertisement in self.links.advertisements() {
+                before.remove(&advertisement.name);
+                self.of_links.insert(advertisement.name.clone());
+                self.intent.set_advertisement(&advertisement.name.clone(), Some(advertisement));
+            }
+            before.iter().for_each(|name| self.intent.set_advertisement(name, None));
+        }
+        std::mem::take(&mut self.sessions_are_stale) || of_links
+    }
+
+    /// The sessions with all peers that select this node, and those of links. A rehearsal has no other clusters.
     pub fn sessions(&self) -> Sessions {
         let mut sessions = Sessions::default();
         let Some(node) = &self.node else { return sessions };
         let surroundings = Surroundings {
             node,
-            cluster_asn: self.cluster_asn,
+            cluster_asn: self.links.cluster_asn(),
             secret_namespace: &self.viewpoint.namespace,
             secrets: &self.secrets,
             redirect: self.viewpoint.redirect.as_ref(),
@@ -155,24 +186,28 @@ impl Picture {
             let key = PeerKey::from(peer.name.as_str());
             match surroundings.session(peer) {
                 Ok(config) => {
-                    sessions.wanted.insert(key, (config, peer.labels.clone()));
+                    sessions.wanted.insert(key, (config, Audience::Router(peer.labels.clone())));
                 }
                 Err(refusal) => {
                     sessions.refused.insert(key, (peer.router(), refusal));
                 }
             }
         }
+        if self.viewpoint.redirect.is_none() {
+            self.links.add_sessions(&surroundings, self.listen_port, &mut sessions);
+        }
         sessions
     }
 
     fn apply(&mut self, object: Object) -> Result<(), Vec<Invalid>> {
         match object {
-            Object::Node(node) => self.set_node(Some(&node)),
+            Object::Node(node) if node.metadata.name.as_deref() == Some(&self.viewpoint.node) => {
+                self.set_node(Some(&node))
+            }
             Object::Secret(secret) => {
                 self.secrets.insert(secret.metadata.name.clone().unwrap_or_default(), secret);
                 self.sessions_are_stale = true;
             }
-            Object::ClusterNetwork(raw) => self.set_cluster_network(Some(&Network::check(&raw)?)),
             Object::BgpPeer(raw) => self.set_peer(&raw)?,
             Object::Advertisement(raw) => {
                 let advertisement = Advertisement::check(&raw)?;
@@ -196,8 +231,10 @@ impl Picture {
             }
             // Not watched, or not for routes.
             Object::ClusterLink(_)
+            | Object::ClusterNetwork(_)
             | Object::EdgeHost(_)
             | Object::Namespace(_)
+            | Object::Node(_)
             | Object::NodeReport(_)
             | Object::Pod(_)
             | Object::RouteServer(_)
@@ -208,13 +245,11 @@ impl Picture {
 
     fn delete(&mut self, key: ObjectKey) {
         match key.kind {
-            Kind::Node => self.set_node(None),
+            Kind::Node if key.name == self.viewpoint.node => self.set_node(None),
             Kind::Secret => {
                 self.secrets.remove(&key.name);
                 self.sessions_are_stale = true;
             }
-            Kind::ClusterNetwork if key.name == Network::NAME => self.set_cluster_network(None),
-            Kind::ClusterNetwork => {}
             Kind::BgpPeer => {
                 self.peers.remove(&key.name);
                 self.sessions_are_stale = true;
@@ -237,8 +272,10 @@ impl Picture {
             }
             Kind::PodPool => self.intent.set_pod_pool(&key.name, None),
             Kind::ClusterLink
+            | Kind::ClusterNetwork
             | Kind::EdgeHost
             | Kind::Namespace
+            | Kind::Node
             | Kind::NodeReport
             | Kind::Pod
             | Kind::RouteServer
@@ -257,11 +294,6 @@ impl Picture {
         }
         self.intent.set_node(node.as_ref().map(LocalNode::view));
         self.node = node;
-        self.sessions_are_stale = true;
-    }
-
-    fn set_cluster_network(&mut self, network: Option<&Network>) {
-        self.cluster_asn = network.and_then(|network| network.asn);
         self.sessions_are_stale = true;
     }
 

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use roadstead_api::kinds::{
-    BfdReport, Capabilities, NodeReport, NodeReportSpec, NodeReportStatus, ObjectName, PodsReport, ReportText,
-    SessionReport,
+    BfdReport, Capabilities, CidrText, ConnectedReport, NodeReport, NodeReportSpec, NodeReportStatus, ObjectName,
+    PodsReport, ReportText, SessionReport,
 };
 use roadstead_bgp::bfd::{BfdSessionStatus, Diagnostic};
 use roadstead_bgp::driver::BfdThreadStatus;
 use roadstead_bgp::{LimitState, LimitStatus, PeerKey, PeerStatus, SessionState};
 
+use crate::fib::{Connected, FibStatus};
 use crate::local;
 use crate::node::LocalNode;
 use crate::session::Refusal;
@@ -142,6 +143,15 @@ fn session_report(status: &PeerStatus, bfd: &BfdThreadStatus, moment: Moment) ->
     }
 }
 
+/// The networks that the node is directly connected to.
+pub fn connected(kernel: &FibStatus) -> Vec<ConnectedReport> {
+    let report = |connected: &Connected| ConnectedReport {
+        cidr: CidrText(connected.network.to_string()),
+        interface: connected.interface.clone(),
+    };
+    kernel.connected.iter().take(MOST_CONNECTED).map(report).collect()
+}
+
 fn bfd_report(session: &BfdSessionStatus, moment: Moment) -> BfdReport {
     let told = session.remote.filter(|_| session.diagnostic == Diagnostic::NEIGHBOR_SIGNALED_DOWN);
     let diagnostic = match told {
@@ -161,6 +171,8 @@ fn bfd_report(session: &BfdSessionStatus, moment: Moment) -> BfdReport {
 
 /// Newest first; the object is for a glance, and every one of its readers gets all of it.
 const MOST_REFUSALS: usize = 5;
+/// What the schema allows.
+const MOST_CONNECTED: usize = 256;
 /// More capabilities than we know of ourselves are those of a strange peer.
 const MOST_CAPABILITIES: usize = 16;
 

@@ -11,19 +11,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use roadstead_api::OwnerReference;
-use roadstead_api::checked::Labels;
-use roadstead_api::kinds::NodeReport;
-use roadstead_api::store::{Event, Store};
+use roadstead_api::kinds::{NodeReport, ReportText};
+use roadstead_api::store::{Event, Kind, Store, Watch};
 use roadstead_bgp::driver::{self, Driver, DriverConfig, EventReceiver, Handle, RecordTo};
-use roadstead_bgp::{PeerConfig, PeerKey, RouteFilter, RouteQuery, RouteTable, SessionState, Shutdown};
+use roadstead_bgp::{
+    Event as EngineEvent, PeerConfig, PeerKey, RouteFilter, RouteQuery, RouteTable, SessionState, Shutdown,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::fib::{self, Fib, FibOptions, FibStatus};
 use crate::http::{self, Telemetry};
+use crate::intent::Audience;
+use crate::links::{self, LinkChanges};
 use crate::local;
 use crate::node::LocalNode;
 use crate::picture::{Picture, Sessions, Viewpoint};
@@ -80,6 +85,9 @@ const WITHDRAWAL_LOOK: Duration = Duration::from_secs(1);
 const WITHDRAWAL_SETTLES: Duration = Duration::from_secs(2);
 /// When a router that we have no session with has dropped our routes: the restart time that we ask for, and a hold time.
 const FORGOTTEN: Duration = Duration::from_secs(240);
+/// Routes that a former run has left in the kernel stay so long unless they are learnt again: other clusters' gateways call again
+/// sooner.
+const ADOPTED: Duration = Duration::from_secs(120);
 /// Events taken at once. A burst of them becomes few, well-packed UPDATEs.
 const BATCH: usize = 512;
 
@@ -118,12 +126,13 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
     tasks.spawn(write_reports(store.clone(), report_inbox));
     let mut watches = options.viewpoint.watches();
     if pods.is_some() {
-        watches.extend(Pods::watches(&options.viewpoint.node));
+        let of_pods = Pods::watches(&options.viewpoint.node).into_iter();
+        watches.extend(of_pods.filter(|watch| *watch != Watch::all(Kind::PodPool)));
     }
     let events = store.watch(watches);
     let farewell = format!("the speaker of node {} stops", options.viewpoint.node);
     let mut speaker = Speaker {
-        picture: Picture::new(options.viewpoint).with_uptime(uptime()),
+        picture: Picture::new(options.viewpoint).with_uptime(uptime()).with_listen_port(options.listen_port),
         engine: engine.clone(),
         telemetry,
         source,
@@ -133,6 +142,9 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         incomplete: BTreeSet::new(),
         refused: BTreeMap::new(),
         listen_port: options.listen_port,
+        follows: false,
+        fib: None,
+        fib_news: None,
     };
     let ending = tokio::select! {
         result = speaker.run(events, engine_events) => {
@@ -146,6 +158,11 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         Ending::Leave => Shutdown::Leave(farewell),
     };
     engine.shutdown(shutdown).await;
+    if let Some(fib) = speaker.fib.take() {
+        let keeps = ending == Ending::Restart && speaker.picture.links().survive_restart();
+        let ending = if keeps { fib::Ending::Keep } else { fib::Ending::Remove };
+        let _ = tokio::task::spawn_blocking(move || fib.close(ending)).await;
+    }
     Ok(())
 }
 
@@ -158,6 +175,11 @@ struct Speaker {
     pods: Option<Pods>,
     reports: watch::Sender<Option<NodeReport>>,
     listen_port: u16,
+    /// Whether learned routes are asked for: from the first link on.
+    follows: bool,
+    /// Learned routes in the kernel, from the first link on.
+    fib: Option<Fib>,
+    fib_news: Option<watch::Receiver<Arc<FibStatus>>>,
     /// The sessions that the engine was given.
     sessions: BTreeMap<PeerKey, PeerConfig>,
     /// New ones that have not been told everything yet that is known from the start.
@@ -196,13 +218,19 @@ impl Speaker {
                 }
                 event = engine_events.recv() => {
                     // The engine has put it into the log; here it is news for the report.
-                    event.ok_or(driver::Stopped)?;
+                    if matches!(event.ok_or(driver::Stopped)?, EngineEvent::RoutesChanged | EngineEvent::Missed { .. }) {
+                        self.learn().await?;
+                    }
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
                 () = news(self.pods.as_ref()) => {
                     self.act().await?;
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                     next_withdrawal = next_withdrawal.min(Instant::now() + WITHDRAWAL_LOOK);
+                }
+                () = kernel_news(self.fib_news.as_mut()) => {
+                    self.look_at_kernel().await?;
+                    next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
                 () = tokio::time::sleep_until(next_withdrawal) => {
                     let is_done = self.look_for_withdrawals().await?;
@@ -233,6 +261,7 @@ impl Speaker {
         for (peer, changes) in self.picture.intent().changes() {
             self.engine.update_routes(peer, changes).await?;
         }
+        self.act_on_links().await?;
         // What routers kept over our restart they drop when we have told them all, so pods' prefixes have to be among it. Services
         // do not wait for that.
         if are_pods_settled {
@@ -243,6 +272,58 @@ impl Speaker {
             }
         }
         self.telemetry.set_ready();
+        Ok(())
+    }
+
+    /// Takes in what the kernel is connected to.
+    async fn look_at_kernel(&mut self) -> Result<(), RunError> {
+        let Some(fib) = &self.fib else { return Ok(()) };
+        let connected = fib.status().connected.iter().map(|c| (c.network, c.interface.clone())).collect();
+        self.picture.links().set_connected(&connected);
+        self.act_on_links().await
+    }
+
+    /// Takes in which learned routes have changed.
+    async fn learn(&mut self) -> Result<(), RunError> {
+        if !self.follows {
+            return Ok(());
+        }
+        loop {
+            let changed = self.engine.changed_routes(BATCH).await?;
+            if changed.is_empty() {
+                return Ok(());
+            }
+            self.picture.links().handle_routes(changed);
+            self.act_on_links().await?;
+        }
+    }
+
+    /// Tells what links have to be told, and has the kernel routed as they say.
+    async fn act_on_links(&mut self) -> Result<(), RunError> {
+        if !self.picture.unsynced().is_empty() {
+            return Ok(());
+        }
+        if !self.follows && self.picture.links().is_wanted() {
+            self.follows = true;
+            self.engine.follow_routes().await?;
+            match fib::start(FibOptions { keep: ADOPTED }) {
+                Ok(fib) => {
+                    self.fib_news = Some(fib.subscribe());
+                    self.fib = Some(fib);
+                }
+                Err(error) => tracing::error!("learned routes are not installed: {error}"),
+            }
+        }
+        let LinkChanges { routes, kernel } = self.picture.links().changes();
+        if let Some(fib) = &self.fib {
+            fib.set(kernel);
+            if let Some((sources, destinations)) = self.picture.links().new_unmasqueraded() {
+                fib.set_unmasqueraded(sources, destinations);
+            }
+        }
+        for (peer, changes) in routes {
+            self.engine.update_routes(peer, changes).await?;
+        }
         Ok(())
     }
 
@@ -262,26 +343,27 @@ impl Speaker {
         }
         let mut new_sessions = Vec::new();
         let mut again = BTreeMap::new();
-        for (key, (config, labels)) in wanted {
+        for (key, (config, audience)) in wanted {
             match self.set_session(&key, &config, &mut new_sessions).await? {
-                Ok(()) => self.picture.intent().set_peer(key, labels),
-                Err(_) => drop(again.insert(key, (config, labels))),
+                Ok(()) => self.picture.intent().set_peer(key, audience),
+                Err(_) => drop(again.insert(key, (config, audience))),
             }
         }
         // What did not fit beside another peer as that one was before may fit now.
-        for (key, (config, labels)) in again {
+        for (key, (config, audience)) in again {
             match self.set_session(&key, &config, &mut new_sessions).await? {
-                Ok(()) => self.picture.intent().set_peer(key, labels),
+                Ok(()) => self.picture.intent().set_peer(key, audience),
                 Err(refusal) => drop(refused.insert(key, (config.transport.router(), refusal))),
             }
         }
         for (key, (_, refusal)) in &refused {
             if self.refused.get(key).map(|(_, before)| before) != Some(refusal) {
-                tracing::warn!("BGPPeer {key}: no session: {refusal}");
+                tracing::warn!("{}: no session: {refusal}", links::described(key));
             }
         }
         self.source.set_refused(refused.clone());
         self.refused = refused;
+        self.picture.links().set_sessions(self.sessions.keys());
         Ok(new_sessions)
     }
 
@@ -317,7 +399,7 @@ impl Speaker {
 
     /// Listens where a peer is passive or says `listen: true`, and nowhere else. A peer that is waited for where nothing can listen
     /// has no session, and says so.
-    async fn listen(&self, wanted: &BTreeMap<PeerKey, (PeerConfig, Labels)>) -> BTreeMap<PeerKey, (String, Refusal)> {
+    async fn listen(&self, wanted: &BTreeMap<PeerKey, (PeerConfig, Audience)>) -> BTreeMap<PeerKey, (String, Refusal)> {
         let mut refused = BTreeMap::new();
         for (key, (config, _)) in wanted.iter().filter(|(_, (config, _))| config.connect.listens()) {
             let remote = config.transport.remote.ip();
@@ -384,11 +466,18 @@ impl Speaker {
         }
         let prefixes = self.picture.intent().prefix_count();
         self.telemetry.set_prefixes(prefixes);
-        let Some(node) = self.picture.node() else { return Ok(()) };
         let (sessions, bfd) = (self.engine.status().await?, self.engine.bfd().await?);
         let heard = self.heard().await?;
+        let kernel = self.fib.as_ref().map(Fib::status).unwrap_or_default();
+        let links = self.picture.links().reports(&sessions, &kernel.missing.keys().copied().collect());
+        let Some(node) = self.picture.node() else { return Ok(()) };
         let pods = self.pods.as_ref().map(|pods| pods.report(heard));
         let mut report = report::node_report(node, Moment::now(), prefixes, &sessions, &bfd, &self.refused, pods);
+        if let Some(status) = &mut report.status {
+            status.links = links;
+            status.connected = report::connected(&kernel);
+            status.problems = kernel.problems.iter().map(|problem| ReportText::cut(problem)).take(16).collect();
+        }
         report.metadata.owner_references = owner_reference(node).map(|owner| vec![owner]);
         self.reports.send_replace(Some(report));
         Ok(())
@@ -399,6 +488,19 @@ impl Speaker {
 async fn news(pods: Option<&Pods>) {
     match pods {
         Some(pods) => pods.news().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the kernel has news for whoever installs learned routes.
+async fn kernel_news(news: Option<&mut watch::Receiver<Arc<FibStatus>>>) {
+    match news {
+        Some(news) => {
+            if news.changed().await.is_err() {
+                // It has ended, and has nothing to say any more.
+                std::future::pending().await
+            }
+        }
         None => std::future::pending().await,
     }
 }

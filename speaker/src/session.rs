@@ -15,6 +15,7 @@ use roadstead_bgp::{
     PeerConfig, Purpose, Signature,
 };
 
+use crate::links::NoSession;
 use crate::node::LocalNode;
 
 /// Why a peer that selects this node has no session.
@@ -53,6 +54,9 @@ pub enum Refusal {
         /// What it says.
         reason: String,
     },
+    /// It is a link's, and the link does not permit it.
+    #[error(transparent)]
+    Link(#[from] NoSession),
     /// No engine could run the session.
     #[error(transparent)]
     Config(#[from] bgp::ConfigError),
@@ -123,11 +127,7 @@ impl Surroundings<'_> {
         };
         config.transport.source = peer.source_address;
         config.transport.source_interface = peer.source_interface.clone();
-        config.transport.ttl = match peer.ttl {
-            checked::Ttl::Default => bgp::Ttl::Default,
-            checked::Ttl::Multihop(ttl) => bgp::Ttl::Multihop(ttl),
-            checked::Ttl::Security { hops } => bgp::Ttl::Security { hops },
-        };
+        config.transport.ttl = ttl(peer.ttl);
         config.transport.password = peer.password.as_ref().map(|key| self.password(key)).transpose()?;
         config.transport.signature = signature(peer.authentication);
         if let Some(redirect) = self.redirect {
@@ -152,7 +152,8 @@ impl Surroundings<'_> {
         }
     }
 
-    fn password(&self, key: &SecretKey) -> Result<Password, Refusal> {
+    /// The password that a Secret holds.
+    pub(crate) fn password(&self, key: &SecretKey) -> Result<Password, Refusal> {
         let (namespace, name) = (self.secret_namespace.to_owned(), key.name.clone());
         let Some(secret) = self.secrets.get(&key.name) else { return Err(Refusal::NoSecret { namespace, name }) };
         let password = secret.value(SecretKey::KEY).and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -173,6 +174,15 @@ impl Surroundings<'_> {
         config.transport.source = Some(redirect.source);
         config.transport.source_interface = None;
         config.transport.ttl = bgp::Ttl::Default;
+    }
+}
+
+/// How far away the other end may be, as the engine takes it.
+pub(crate) fn ttl(ttl: checked::Ttl) -> bgp::Ttl {
+    match ttl {
+        checked::Ttl::Default => bgp::Ttl::Default,
+        checked::Ttl::Multihop(ttl) => bgp::Ttl::Multihop(ttl),
+        checked::Ttl::Security { hops } => bgp::Ttl::Security { hops },
     }
 }
 

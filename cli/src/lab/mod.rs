@@ -206,10 +206,13 @@ fn watches() -> Vec<Watch> {
         Kind::AddressClaim,
         Kind::BgpPeer,
         Kind::Advertisement,
+        Kind::ClusterLink,
         Kind::ClusterNetwork,
+        Kind::EdgeHost,
         Kind::Service,
         Kind::EndpointSlice,
         Kind::Node,
+        Kind::PodPool,
     ];
     let mut watches: Vec<Watch> = kinds.into_iter().map(Watch::all).collect();
     watches.push(Watch::namespace(Kind::Secret, NAMESPACE));

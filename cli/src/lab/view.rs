@@ -95,16 +95,9 @@ impl Lab {
             }
             Event::Applied(_) | Event::Deleted(..) => {}
         }
-        for (name, picture) in &mut self.pictures {
-            let other_node = match &event {
-                Event::Applied(Object::Node(node)) => node.metadata.name.as_ref() != Some(name),
-                Event::Deleted(key, _) => key.kind == Kind::Node && key.name != *name,
-                Event::Applied(_) | Event::Synced(_) => false,
-            };
-            if !other_node {
-                // What is wrong with an object is said by the speakers, which see it too.
-                let _ = picture.handle(event.clone());
-            }
+        for picture in self.pictures.values_mut() {
+            // What is wrong with an object is said by the speakers, which see it too.
+            let _ = picture.handle(event.clone());
         }
     }
 
@@ -112,8 +105,8 @@ impl Lab {
     pub(crate) fn sessions(&mut self) -> Vec<NodeSession> {
         let mut sessions = Vec::new();
         for (name, picture) in &mut self.pictures {
-            for (peer, (config, labels)) in picture.sessions().wanted {
-                picture.intent().set_peer(peer.clone(), labels);
+            for (peer, (config, audience)) in picture.sessions().wanted {
+                picture.intent().set_peer(peer.clone(), audience);
                 sessions.push((name.clone(), peer, config));
             }
         }

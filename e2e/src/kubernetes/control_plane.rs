@@ -61,7 +61,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts both on `machine`, which has `address`; without a machine on this one's loopback.
     pub fn start(scene: &Scene, machine: Option<&Namespace>, address: &str, extra_flags: &[&str]) -> Result<Self> {
-        let directory = scene.subdirectory("control-plane")?;
+        let directory = scene.subdirectory(&format!("control-plane-{address}"))?;
         let on_machine =
             |program: PathBuf| machine.map_or_else(|| Command::new(&program), |machine| machine.command(&program));
         // A namespace has all ports to itself; loopback is shared, so ask for free ones there.

@@ -51,7 +51,7 @@ use route::Route;
 #[derive(Default)]
 pub struct Intent {
     node: Option<NodeView>,
-    peers: BTreeMap<PeerKey, Labels>,
+    peers: BTreeMap<PeerKey, Audience>,
     pools: BTreeMap<String, Labels>,
     claims: BTreeMap<IpAddr, ClaimView>,
     advertisements: BTreeMap<String, Announcing>,
@@ -95,6 +95,25 @@ pub struct ClaimView {
     pub pool: String,
     /// The UIDs of its owners.
     pub owners: BTreeSet<String>,
+}
+
+/// To whom a session leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// A router: advertisements select it by its name or these labels.
+    Router(Labels),
+    /// Another cluster, or a host outside: it is told of one advertisement alone, that of its own which has this name.
+    Own(String),
+}
+
+impl Audience {
+    fn hears(&self, peer: &PeerKey, name: &str, advertisement: &Advertisement) -> bool {
+        match self {
+            // An object's name has no slash.
+            Self::Router(labels) => !name.contains('/') && advertisement.selects_peer(peer.as_str(), labels),
+            Self::Own(own) => own == name,
+        }
+    }
 }
 
 struct Announcing {
@@ -145,14 +164,14 @@ impl Intent {
         }
     }
 
-    /// A peer that this node has a session with, and its labels. Everything that it is to be told is told (again).
-    pub fn set_peer(&mut self, key: PeerKey, labels: Labels) {
-        if self.peers.get(&key) == Some(&labels) {
+    /// A peer that this node has a session with. Everything that it is to be told is told (again).
+    pub fn set_peer(&mut self, key: PeerKey, audience: Audience) {
+        if self.peers.get(&key) == Some(&audience) {
             return;
         }
         // What it was told under other labels must be looked at again too.
         self.touch_all_prefixes(&key);
-        self.peers.insert(key.clone(), labels);
+        self.peers.insert(key.clone(), audience);
         self.touch_all_prefixes(&key);
     }
 
@@ -313,10 +332,9 @@ impl Intent {
 
     /// What a peer is to be told of a prefix: what all advertisements that select it say together.
     fn route(&self, peer: &PeerKey, prefix: &IpNet) -> Option<Arc<RouteAttributes>> {
-        let labels = self.peers.get(peer)?;
-        let selecting = |a: &&Announcing| a.advertisement.selects_peer(peer.as_str(), labels);
-        let routes = self.advertisements.values().filter(selecting);
-        let routes = routes.filter_map(|a| Some(a.attributes.with_endpoints(a.prefixes.get(prefix)?.endpoints)));
+        let audience = self.peers.get(peer)?;
+        let all = self.advertisements.iter().filter(|(name, a)| audience.hears(peer, name, &a.advertisement));
+        let routes = all.filter_map(|(_, a)| Some(a.attributes.with_endpoints(a.prefixes.get(prefix)?.endpoints)));
         Route::merge(routes).map(Route::into_attributes)
     }
 
@@ -428,8 +446,8 @@ impl Intent {
     /// Marks a prefix of an advertisement for every peer that it selects.
     fn touch(&mut self, advertisement: &str, prefix: IpNet) {
         let Some(announcing) = self.advertisements.get(advertisement) else { return };
-        for (peer, labels) in &self.peers {
-            if announcing.advertisement.selects_peer(peer.as_str(), labels) {
+        for (peer, audience) in &self.peers {
+            if audience.hears(peer, advertisement, &announcing.advertisement) {
                 self.dirty_prefixes.entry(peer.clone()).or_default().insert(prefix);
             }
         }
@@ -444,10 +462,9 @@ impl Intent {
     }
 
     fn touch_all_prefixes(&mut self, peer: &PeerKey) {
-        let Some(labels) = self.peers.get(peer) else { return };
-        let selecting = |a: &&Announcing| a.advertisement.selects_peer(peer.as_str(), labels);
-        let prefixes: BTreeSet<IpNet> =
-            self.advertisements.values().filter(selecting).flat_map(|a| a.prefixes.keys().copied()).collect();
+        let Some(audience) = self.peers.get(peer) else { return };
+        let heard = self.advertisements.iter().filter(|(name, a)| audience.hears(peer, name, &a.advertisement));
+        let prefixes: BTreeSet<IpNet> = heard.flat_map(|(_, a)| a.prefixes.keys().copied()).collect();
         self.dirty_prefixes.entry(peer.clone()).or_default().extend(prefixes);
     }
 }

@@ -1,7 +1,6 @@
 //! Why a Service that has an address is not announced from this node.
 
-use roadstead_api::checked::{Labels, ServiceKey, TrafficPolicy};
-use roadstead_bgp::PeerKey;
+use roadstead_api::checked::{ServiceKey, TrafficPolicy};
 
 use super::{ClaimView, Contribution, Intent};
 
@@ -39,9 +38,10 @@ impl Intent {
         let view = state.view.as_ref().filter(|view| !view.addresses.is_empty())?;
         let told = |Contribution { advertisement, prefix, .. }: &Contribution| {
             self.advertisements.get(advertisement).is_some_and(|announcing| {
-                let selects =
-                    |(peer, labels): (&PeerKey, &Labels)| announcing.advertisement.selects_peer(peer.as_str(), labels);
-                announcing.prefixes.contains_key(prefix) && self.peers.iter().any(selects)
+                let mut peers = self.peers.iter();
+                let heard =
+                    peers.any(|(peer, audience)| audience.hears(peer, advertisement, &announcing.advertisement));
+                announcing.prefixes.contains_key(prefix) && heard
             })
         };
         if state.contributes.iter().any(told) {

@@ -19,8 +19,8 @@ impl Story {
     fn new() -> Self {
         let mut story = Self::default();
         story.intent.set_node(Some(NodeView { labels: labels("rack=a"), may_announce: true }));
-        story.intent.set_peer(PeerKey::from("tor-a"), labels("role=tor"));
-        story.intent.set_peer(PeerKey::from("tor-b"), labels("role=tor,side=b"));
+        story.intent.set_peer(PeerKey::from("tor-a"), Audience::Router(labels("role=tor")));
+        story.intent.set_peer(PeerKey::from("tor-b"), Audience::Router(labels("role=tor,side=b")));
         story.intent.set_pool("public", Some(labels("zone=dmz")));
         story.advertise("all", r#"{"from":[{"loadBalancers":{}}],"attributes":{"communities":["64500:1"]}}"#);
         story
@@ -294,11 +294,11 @@ fn peers_are_told_what_selects_them() {
     story.slice("a", "s", &[("here", Ready)]);
     story.expect("not selected", &[]);
     assert_eq!(story.told.len(), 1, "tor-b is");
-    story.intent.set_peer(PeerKey::from("tor-a"), labels("side=b"));
+    story.intent.set_peer(PeerKey::from("tor-a"), Audience::Router(labels("side=b")));
     story.expect("relabelled", &[("203.0.113.7/32", "")]);
-    story.intent.set_peer(PeerKey::from("tor-a"), labels("side=c"));
+    story.intent.set_peer(PeerKey::from("tor-a"), Audience::Router(labels("side=c")));
     story.expect("and back", &[]);
-    story.intent.set_peer(PeerKey::from("tor-c"), labels("side=b"));
+    story.intent.set_peer(PeerKey::from("tor-c"), Audience::Router(labels("side=b")));
     story.apply();
     assert!(story.told.contains_key(&("tor-c".to_owned(), "203.0.113.7/32".to_owned())), "a new peer is told all");
 }

@@ -153,7 +153,7 @@ impl World {
                 let known = (of(&metadata.labels), of(&metadata.annotations));
                 self.namespaces.insert(metadata.name.clone().unwrap_or_default(), known);
             }
-            Object::Node(node) => {
+            Object::Node(node) if node.metadata.name.as_deref() == Some(&self.node) => {
                 let addresses: BTreeSet<IpAddr> = node.internal_addresses().collect();
                 book.set_node_labels(node.metadata.labels.clone().unwrap_or_default());
                 self.node_uid = node.metadata.uid.clone();
@@ -182,7 +182,7 @@ impl World {
             }
             Kind::Pod => drop(self.pods.remove(&(key.namespace.clone(), key.name.clone()))),
             Kind::Namespace => drop(self.namespaces.remove(&key.name)),
-            Kind::Node => {
+            Kind::Node if key.name == self.node => {
                 self.node_uid = None;
                 self.set_node_addresses(BTreeSet::new(), book);
             }
