@@ -25,6 +25,13 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
+    /// From now on the kernel heeds what a question says of the answers that are wanted, the table of routes for one. Without, it lists
+    /// everything whatever was asked for.
+    pub fn strict(self) -> io::Result<Self> {
+        self.socket.set_netlink_get_strict_chk(true)?;
+        Ok(self)
+    }
+
     /// Asks, and reads until the kernel says that this was all. `flags` are those beside `NLM_F_REQUEST`, `NLM_F_ACK` or `NLM_F_DUMP`
     /// among them: without, there is no end.
     pub fn ask(&mut self, question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {

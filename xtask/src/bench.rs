@@ -16,7 +16,7 @@ pub(crate) enum Bench {
     FirstRoute,
     /// Pods' addresses: ADD from blocks and from shared pools, a thousand pods on ten nodes, and memory, on a real API server.
     Pods,
-    /// Joined clusters: what it takes to find overlap.
+    /// Joined clusters: what it takes to find overlap, and to have learned routes in the kernel.
     Clusters,
     Engine(EngineFlags),
     Instructions(InstructionsFlags),
@@ -114,8 +114,10 @@ fn pods() -> Result<()> {
 }
 
 fn clusters() -> Result<()> {
-    let bench = ["bench", "--package", "roadstead-api", "--bench", "overlap"];
-    step::run("clusters", step::everything, &mut cargo(&bench))
+    let overlap = ["bench", "--package", "roadstead-api", "--bench", "overlap"];
+    step::run("clusters: overlap", step::everything, &mut cargo(&overlap))?;
+    let routes = ["bench", "--package", "roadstead-speaker", "--bench", "fib"];
+    step::run("clusters: kernel routes", step::everything, &mut cargo(&routes))
 }
 
 fn engine(flags: &EngineFlags) -> Result<()> {

@@ -76,6 +76,12 @@ pub(super) struct Unmasqueraded {
 
 struct Last(Arc<Inbox>);
 
+impl Unmasqueraded {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sources.is_empty() || self.destinations.is_empty()
+    }
+}
+
 /// Starts a thread of its own, with sockets in the network namespace of this one.
 pub fn start(options: FibOptions) -> Result<Fib, FibError> {
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)

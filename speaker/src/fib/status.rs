@@ -1,6 +1,7 @@
 //! What the kernel has of us, and what it has not, in words.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -18,6 +19,8 @@ pub struct FibStatus {
     pub missing: BTreeMap<IpNet, Missing>,
     /// How many there are of them in all.
     pub missing_total: usize,
+    /// Next hops that only the default route leads to: the first hundred. They are used where a prefix has no other.
+    pub by_default_route: BTreeSet<IpAddr>,
     /// What is wrong on this machine, in words: each names the file or the right that it is about.
     pub problems: BTreeSet<String>,
     /// The networks that this machine is connected to, with the interface.
