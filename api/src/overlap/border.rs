@@ -1,7 +1,8 @@
 //! What is taken of the routes that other clusters and edge hosts announce.
 //!
-//! A route is judged by itself, so that one that is refused cuts nobody off. The local use wins, whenever it began; of two
-//! neighbours that may both announce an address, the one that was declared first has it, so no address is ever two clusters'.
+//! A route is judged by itself, so that one that is refused cuts nobody off. The local use wins, whenever it began, and an edge host
+//! is this cluster's; of two links, or two edge hosts, that may announce an address, the one that was declared first has it. So no
+//! address is ever two clusters'.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -30,8 +31,8 @@ pub enum Neighbour {
 /// A prefix that a neighbour may announce, with all that lies in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Acceptance {
-    /// When the neighbour's object was made, as sortable text (RFC 3339, UTC): of two that accept the same address the older has it,
-    /// and of two of one age that with the lesser name.
+    /// When the neighbour's object was made, as sortable text (RFC 3339, UTC): of two links, or two edge hosts, that accept the same
+    /// address the older has it, and of two of one age that with the lesser name.
     pub created: String,
     /// Whose routes these are.
     pub from: Neighbour,
@@ -53,14 +54,15 @@ impl Acceptance {
     }
 
     fn seniority(&self, other: &Self) -> Ordering {
-        (&self.created, &self.from).cmp(&(&other.created, &other.from))
+        let rank = |acceptance: &Self| matches!(acceptance.from, Neighbour::Link(_));
+        (rank(self), &self.created, &self.from).cmp(&(rank(other), &other.created, &other.from))
     }
 
     fn may_lie_in(&self, ours: &Holding) -> bool {
         let is_carved =
             self.carved_from.as_ref().is_some_and(|pool| pool == ours || matches!(ours, Holding::Declared(_)));
-        // What an edge host has is in use here, by it.
-        is_carved || matches!((&self.from, ours), (Neighbour::Edge(host), Holding::EdgeHost(owner)) if host == owner)
+        // What edge hosts have is in use here, by them; which of two has it is a question of age.
+        is_carved || matches!((&self.from, ours), (Neighbour::Edge(_), Holding::EdgeHost(_)))
     }
 }
 

@@ -177,6 +177,17 @@ fn received_prefixes_are_judged_one_by_one() {
     let mut border = border.clone();
     border.own_mut().insert(net("10.1.64.16/28"), Holding::EdgeHost("stand".to_owned()).ours());
     assert!(border.judge(&stand, net("10.1.64.16/28")).is_ok(), "what is its own is not in its way");
+    let other = |created: &str, prefix: &str, from: Neighbour| {
+        let mut border = border.clone();
+        let class = matches!(from, Neighbour::Link(_)).then_some(RouteClass::Pods);
+        let acceptance = Acceptance { created: created.to_owned(), from, class, carved_from: None };
+        border.neighbours_mut().insert(net(prefix), acceptance);
+        border.judge(&stand, net("10.1.64.16/28")).map_err(|refusal| refusal.reason())
+    };
+    let host = || Neighbour::Edge("other".to_owned());
+    assert_eq!(other("2", "10.1.64.16/28", host()).err(), Some("OverlapsAnothers"), "of two hosts the older has it");
+    assert!(other("4", "10.1.64.16/28", host()).is_ok());
+    assert!(other("1", "10.1.64.0/20", Neighbour::Link("old".to_owned())).is_ok(), "an edge host is ours");
     border.own_mut().insert(net("10.1.64.16/29"), block);
     let refusal = border.judge(&stand, net("10.1.64.16/28")).unwrap_err().to_string();
     assert_eq!(
@@ -293,7 +304,10 @@ fn naive_judge(
         return Err("OverlapsOurs");
     }
     let goes_before = |by: &Acceptance| match accepted {
-        Some((_, ours)) => (&by.created, &by.from) < (&ours.created, &ours.from),
+        Some((_, ours)) => {
+            let is_link = |by: &Acceptance| matches!(by.from, Neighbour::Link(_));
+            (is_link(by), &by.created, &by.from) < (is_link(ours), &ours.created, &ours.from)
+        }
         None => true,
     };
     if neighbours.iter().any(|(net, by)| by.from != *from && meet(*net, prefix) && goes_before(by)) {

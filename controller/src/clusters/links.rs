@@ -48,6 +48,8 @@ pub(super) struct World<'a> {
     links: &'a [Link],
     this: &'a Identity,
     own: &'a Territory,
+    /// When each edge host was made.
+    hosts: &'a BTreeMap<String, String>,
     nodes: &'a BTreeMap<String, NodeState>,
     in_force: BTreeMap<String, Result<(), LinkRefusal>>,
 }
@@ -57,9 +59,10 @@ impl<'a> World<'a> {
         links: &'a [Link],
         this: &'a Identity,
         own: &'a Territory,
+        hosts: &'a BTreeMap<String, String>,
         nodes: &'a BTreeMap<String, NodeState>,
     ) -> Self {
-        Self { links, this, own, nodes, in_force: links_in_force(links, this, own) }
+        Self { links, this, own, hosts, nodes, in_force: links_in_force(links, this, own) }
     }
 
     /// What there is to say of a link.
@@ -182,7 +185,8 @@ impl<'a> World<'a> {
             EdgePrefix::FromPool { pool, .. } => Some(pool),
         };
         let is_foreign = |held: &Held<'_>| match &held.holder.holding {
-            Holding::EdgeHost(owner) => owner != name,
+            // Of two hosts the older has it.
+            Holding::EdgeHost(owner) => owner != name && (self.hosts.get(owner), owner) < (self.hosts.get(name), name),
             Holding::PodPool(owner) => pool != Some(owner),
             Holding::Declared(_) => pool.is_none(),
             _ => true,

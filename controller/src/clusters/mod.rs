@@ -203,7 +203,9 @@ impl Clusters {
             }
         }
         let all: Vec<Link> = self.links.values().filter_map(|link| link.object.good.clone()).collect();
-        let world = links::World::new(&all, &this, &self.own, nodes);
+        let hosts = self.hosts.iter().filter_map(|(name, host)| Some((name, host.object.good.as_ref()?)));
+        let hosts = hosts.map(|(name, host)| (name.clone(), host.created.clone())).collect();
+        let world = links::World::new(&all, &this, &self.own, &hosts, nodes);
         for (name, Judged { object, status }) in &mut self.links {
             if let Some(found) = status.poll(now.instant, |stored| world.link(name, object, stored, now)) {
                 let status = Status::ClusterLink(ClusterLinkStatus::from(&found));

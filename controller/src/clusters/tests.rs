@@ -252,6 +252,7 @@ fn an_edge_host_has_what_is_nobody_elses() {
         stand("taken", 64619, json!({"pool": "stands"})),
         stand("waits", 64620, json!({"pool": "stands"})),
         stand("ours", 64501, json!({"prefix": "10.97.0.0/28"})),
+        stand("late", 64621, json!({"prefix": "10.98.17.0/24"})),
     ];
     let mut story = Story::begin(&objects);
     let said = json!({"link": "edge/given", "accepted": 1, "installed": 1, "refused": 0});
@@ -262,6 +263,10 @@ fn an_edge_host_has_what_is_nobody_elses() {
     assert_eq!(
         written["inside"][1],
         "Ready False Overlap: nothing is accepted of it: 10.99.17.0/28 overlaps 10.99.0.0/16, PodPool stands"
+    );
+    assert_eq!(
+        written["late"][1],
+        "Ready False Overlap: nothing is accepted of it: 10.98.17.0/24 overlaps 10.98.17.0/28, EdgeHost given"
     );
     assert_eq!(written["taken"], ["10.99.0.16/28", nobody]);
     assert_eq!(written["waits"][1], "Ready False NoPrefix: no prefix of PodPool stands is allocated to it as yet");
