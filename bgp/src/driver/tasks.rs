@@ -60,7 +60,7 @@ pub(super) async fn read(id: ConnectionId, stream: Arc<TcpStream>, inputs: mpsc:
         match stream.try_read_buf(&mut buffer) {
             Ok(0) => break None,
             Ok(_) => {
-                if inputs.send(Input::Bytes(id, buffer.freeze())).await.is_err() {
+                if inputs.send(Input::Bytes(id, at_its_length(buffer))).await.is_err() {
                     return;
                 }
             }
@@ -70,6 +70,11 @@ pub(super) async fn read(id: ConnectionId, stream: Arc<TcpStream>, inputs: mpsc:
     };
     // The engine may have ended meanwhile.
     let _ = inputs.send(Input::Closed(id, end)).await;
+}
+
+/// What waits for the engine takes as much as it is long, and hundreds of peers may wait: not the room that there was for it.
+fn at_its_length(read: BytesMut) -> Bytes {
+    if read.len() < READ_SIZE / 2 { Bytes::copy_from_slice(&read) } else { read.freeze() }
 }
 
 /// `neighbor`: of an unnumbered peer, whose address has to be heard of first.

@@ -42,7 +42,7 @@ use self::hash::SeededHash;
 use self::member::Member;
 use self::next_hops::NextHops;
 use self::path::{Path, Routes};
-use self::relay_out::{RelayOut, View};
+use self::relay_out::{RelayOut, Shared, View};
 use self::table::{PrefixId, Table};
 use crate::update::relayed::RelaySession;
 use crate::update::{EncodedAttributes, ReceivedAttributes};
@@ -225,6 +225,9 @@ impl Rib {
             group.members.retain(|other| *other != member);
             if out.awake {
                 group.note_idle();
+            }
+            if group.members.is_empty() {
+                group.shared = Shared::default();
             }
             out.release(&mut self.table);
         }

@@ -176,6 +176,7 @@ impl RelayOut {
             if self.staged.is_empty() && !self.stage(table, view) {
                 // Mostly there is nothing to say, and there may be hundreds of peers.
                 self.staged = Vec::new();
+                self.told.settle(&mut shared.told);
                 return false;
             }
             // Staging may have found something to withdraw, and that goes first.

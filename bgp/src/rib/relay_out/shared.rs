@@ -8,13 +8,14 @@
 //! the one whose path it is, while the table is still what it was: then its own choice would be the same. In step with a withdrawal is
 //! one that has each of its prefixes to withdraw.
 //!
-//! Kept only while somebody of the group has something to write, and never much more than [`MOST`] octets.
+//! Kept only while somebody of the group has something to write, and never much more than [`MOST`] octets. What stays is what they were
+//! told, as far as it is the same.
 
 use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::told::{NOTHING, Told};
+use super::told::{NOTHING, SharedSerials, Told};
 use super::{RelayOut, View};
 use crate::Family;
 use crate::rib::member::MemberId;
@@ -31,6 +32,8 @@ pub(in crate::rib) struct Shared {
     /// Whether anybody but the one that makes a message may want it.
     pub(in crate::rib) wanted: bool,
     pub(super) rewritten: Rewritten,
+    /// What they were told.
+    pub(super) told: SharedSerials,
     /// The table for which these messages were made.
     made_at: Generation,
     /// Another one whenever the messages are other ones.
@@ -75,7 +78,8 @@ pub(super) struct Making {
 impl Shared {
     /// Nobody wants anything any more, or what was made is not true any more.
     pub(in crate::rib) fn clear(&mut self) {
-        *self = Self { wanted: self.wanted, round: self.round + 1, ..Self::default() };
+        let told = std::mem::take(&mut self.told);
+        *self = Self { wanted: self.wanted, told, round: self.round + 1, ..Self::default() };
     }
 
     /// `None`: it is good for nobody else, or there is no room for it.

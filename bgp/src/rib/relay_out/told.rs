@@ -1,8 +1,12 @@
 //! What a peer was told of each prefix: four octets that say which route it was.
 
+mod serials;
+
 use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
+
+pub(super) use self::serials::{Serials, SharedSerials};
 
 use super::View;
 use crate::rib::table::{Destination, PrefixId};
@@ -18,41 +22,9 @@ pub(super) enum Told {
 /// By prefix and path identifier.
 pub(super) type Paths = BTreeMap<(PrefixId, u32), u32>;
 
-/// One for each prefix, in the order of their numbers.
-#[derive(Debug, Default)]
-pub(super) struct Serials {
-    serials: Vec<u32>,
-    /// How many are not [`NOTHING`].
-    count: usize,
-}
-
 pub(super) const NOTHING: u32 = 0;
 /// Told, and to be told again whatever it was.
 const AGAIN: u32 = u32::MAX;
-
-impl Serials {
-    pub(super) fn get(&self, id: PrefixId) -> u32 {
-        self.serials.get(id.index()).copied().unwrap_or(NOTHING)
-    }
-
-    /// Whether there was something.
-    pub(super) fn clear(&mut self, id: PrefixId) -> bool {
-        let told = self.serials.get_mut(id.index()).is_some_and(|place| std::mem::take(place) != NOTHING);
-        self.count -= usize::from(told);
-        told
-    }
-
-    /// Returns what it was before.
-    pub(super) fn set(&mut self, id: PrefixId, serial: u32) -> u32 {
-        if serial != NOTHING && self.serials.len() <= id.index() {
-            self.serials.resize(id.index() + 1, NOTHING);
-        }
-        let Some(place) = self.serials.get_mut(id.index()) else { return NOTHING };
-        let before = std::mem::replace(place, serial);
-        self.count = self.count + usize::from(serial != NOTHING) - usize::from(before != NOTHING);
-        before
-    }
-}
 
 impl Told {
     pub(super) fn one() -> Self {
@@ -66,7 +38,7 @@ impl Told {
     /// How many paths.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::One(told) => told.count,
+            Self::One(told) => told.count(),
             Self::Several(told) => told.len(),
         }
     }
@@ -107,11 +79,15 @@ impl Told {
     /// Every prefix, as often as there is something told of it.
     pub(super) fn prefixes(&self) -> Vec<PrefixId> {
         match self {
-            Self::One(Serials { serials, .. }) => {
-                let told = serials.iter().enumerate().filter(|(_, serial)| **serial != NOTHING);
-                told.filter_map(|(index, _)| Some(PrefixId(u32::try_from(index).ok()?))).collect()
-            }
+            Self::One(told) => told.prefixes().collect(),
             Self::Several(told) => told.keys().map(|(id, _)| *id).collect(),
+        }
+    }
+
+    /// The peer has nothing more to write; what it was told is mostly what others of its group were.
+    pub(super) fn settle(&mut self, shared: &mut SharedSerials) {
+        if let Self::One(told) = self {
+            told.settle(shared);
         }
     }
 
@@ -125,12 +101,10 @@ impl Told {
     /// What was told of the prefix, if anything was, is to be told again.
     pub(super) fn tell_again(&mut self, id: PrefixId) {
         match self {
-            Self::One(Serials { serials, .. }) => {
-                serials
-                    .get_mut(id.index())
-                    .filter(|serial| **serial != NOTHING)
-                    .into_iter()
-                    .for_each(|serial| *serial = AGAIN);
+            Self::One(told) => {
+                if told.get(id) != NOTHING {
+                    told.set(id, AGAIN);
+                }
             }
             Self::Several(told) => {
                 told.range_mut((id, 0)..=(id, u32::MAX)).for_each(|(_, serial)| *serial = AGAIN);
