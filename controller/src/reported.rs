@@ -48,9 +48,14 @@ impl<T: Clone + PartialEq> Reported<T> {
         }
     }
 
+    /// Whether [`Reported::poll`] would look.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due && !self.under_way && self.not_before.is_none_or(|earliest| now >= earliest)
+    }
+
     /// What is to be written, if anything; `find` gets what is stored.
     pub(crate) fn poll(&mut self, now: Instant, find: impl FnOnce(Option<&T>) -> T) -> Option<T> {
-        if !self.due || self.under_way || self.not_before.is_some_and(|earliest| now < earliest) {
+        if !self.is_due(now) {
             return None;
         }
         self.due = false;

@@ -202,6 +202,12 @@ impl Clusters {
                 return Some(StatusWrite { kind: Kind::ClusterNetwork, name: Network::NAME.to_owned(), status });
             }
         }
+        // Every event of the store comes by here.
+        let is_due = self.links.values().any(|link| link.status.is_due(now.instant))
+            || self.hosts.values().any(|host| host.status.is_due(now.instant));
+        if !is_due {
+            return None;
+        }
         let all: Vec<Link> = self.links.values().filter_map(|link| link.object.good.clone()).collect();
         let hosts = self.hosts.iter().filter_map(|(name, host)| Some((name, host.object.good.as_ref()?)));
         let hosts = hosts.map(|(name, host)| (name.clone(), host.created.clone())).collect();
