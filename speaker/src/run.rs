@@ -9,7 +9,7 @@
 //! on every batch of events is acted on at once; there is no timer between an event and the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,6 +142,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         incomplete: BTreeSet::new(),
         refused: BTreeMap::new(),
         listen_port: options.listen_port,
+        listening: BTreeSet::new(),
         follows: false,
         fib: None,
         fib_news: None,
@@ -175,6 +176,8 @@ struct Speaker {
     pods: Option<Pods>,
     reports: watch::Sender<Option<NodeReport>>,
     listen_port: u16,
+    /// Where sessions are waited for.
+    listening: BTreeSet<SocketAddr>,
     /// Whether learned routes are asked for: from the first link on.
     follows: bool,
     /// Learned routes in the kernel, from the first link on.
@@ -330,7 +333,7 @@ impl Speaker {
     /// Brings the engine's sessions up to date with the picture. Returns those that are new.
     async fn renew_sessions(&mut self) -> Result<Vec<PeerKey>, RunError> {
         let Sessions { mut wanted, mut refused } = self.picture.sessions();
-        for (key, (address, refusal)) in self.listen(&wanted).await {
+        for (key, (address, refusal)) in self.listen(&wanted).await? {
             wanted.remove(&key);
             refused.insert(key, (address, refusal));
         }
@@ -399,18 +402,46 @@ impl Speaker {
 
     /// Listens where a peer is passive or says `listen: true`, and nowhere else. A peer that is waited for where nothing can listen
     /// has no session, and says so.
-    async fn listen(&self, wanted: &BTreeMap<PeerKey, (PeerConfig, Audience)>) -> BTreeMap<PeerKey, (String, Refusal)> {
-        let mut refused = BTreeMap::new();
-        for (key, (config, _)) in wanted.iter().filter(|(_, (config, _))| config.connect.listens()) {
-            let remote = config.transport.remote.ip();
-            let any = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            let address = SocketAddr::new(config.transport.source.unwrap_or(any), self.listen_port);
-            if let Err(error) = self.engine.listen(address).await {
-                let refusal = Refusal::CannotListen { address, reason: error.to_string() };
-                refused.insert(key.clone(), (config.transport.router(), refusal));
+    async fn listen(
+        &mut self,
+        wanted: &BTreeMap<PeerKey, (PeerConfig, Audience)>,
+    ) -> Result<BTreeMap<PeerKey, (String, Refusal)>, RunError> {
+        let listening: Vec<(&PeerKey, &PeerConfig)> = wanted
+            .iter()
+            .map(|(key, (config, _))| (key, config))
+            .filter(|(_, config)| config.connect.listens())
+            .collect();
+        let any = |ipv4| if ipv4 { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let own = |config: &PeerConfig| config.transport.source.unwrap_or(any(config.transport.remote.is_ipv4()));
+        let everywhere: BTreeSet<bool> = listening
+            .iter()
+            .map(|(_, config)| own(config))
+            .filter(IpAddr::is_unspecified)
+            .map(|ip| ip.is_ipv4())
+            .collect();
+        // Who listens on all addresses of a family cannot listen on one of them too, and need not.
+        let address = |config: &PeerConfig| {
+            let ip = own(config);
+            SocketAddr::new(if everywhere.contains(&ip.is_ipv4()) { any(ip.is_ipv4()) } else { ip }, self.listen_port)
+        };
+        let now: BTreeSet<SocketAddr> = listening.iter().map(|(_, config)| address(config)).collect();
+        let mut failed = BTreeMap::new();
+        for gone in self.listening.difference(&now) {
+            self.engine.stop_listening(*gone).await?;
+        }
+        for address in &now {
+            if let Err(error) = self.engine.listen(*address).await {
+                failed.insert(*address, error.to_string());
             }
         }
-        refused
+        let refused = listening.iter().filter_map(|(key, config)| {
+            let address = address(config);
+            let refusal = Refusal::CannotListen { address, reason: failed.get(&address)?.clone() };
+            Some(((*key).clone(), (config.transport.router(), refusal)))
+        });
+        let refused = refused.collect();
+        self.listening = now.into_iter().filter(|address| !failed.contains_key(address)).collect();
+        Ok(refused)
     }
 
     /// Looks which prefixes of pods no router knows any more; true where that is all of those that none is to know.
