@@ -412,7 +412,8 @@ impl Speaker {
             .filter(|(_, config)| config.connect.listens())
             .collect();
         let any = |ipv4| if ipv4 { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let own = |config: &PeerConfig| config.transport.source.unwrap_or(any(config.transport.remote.is_ipv4()));
+        let own =
+            |config: &PeerConfig| config.transport.source.unwrap_or_else(|| any(config.transport.remote.is_ipv4()));
         let everywhere: BTreeSet<bool> = listening
             .iter()
             .map(|(_, config)| own(config))
