@@ -30,6 +30,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "frr", file: "/usr/lib/frr/bgpd" },
     Package { name: "gobgpd", file: "/usr/bin/gobgpd" },
     Package { name: "iproute2", file: "/sbin/ip" },
+    Package { name: "iptables", file: "/usr/sbin/iptables-nft" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "openbgpd", file: "/usr/sbin/bgpctl" },
     Package { name: "openssl", file: "/usr/bin/openssl" },

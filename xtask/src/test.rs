@@ -25,6 +25,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     build()?;
     prerequisites::ensure()?;
     tools::ensure()?;
+    kernel_routes(filter)?;
     end_to_end("end-to-end tests", &["*"], filter)?;
     step::say("passed  everything");
     Ok(())
@@ -64,6 +65,16 @@ fn unit_tests(filter: Option<&str>, stories: &str) -> Result<()> {
     let mut arguments = vec!["test", "--package", "roadstead-e2e", "--lib", "--bins"];
     arguments.extend(filter);
     step::run("tests of the harness", step::test_results, &mut cargo(&arguments))
+}
+
+/// Learned routes in a kernel, each test in namespaces of its own.
+fn kernel_routes(filter: Option<&str>) -> Result<()> {
+    if filter.is_some_and(is_scenario_file) {
+        return Ok(());
+    }
+    let mut arguments = vec!["test", "--workspace", "--exclude", "roadstead-e2e", "--test", "fib"];
+    arguments.extend(filter);
+    step::run("kernel routes", step::test_results, &mut cargo(&arguments))
 }
 
 /// The binaries that the scenarios run, and the files that they generate.

@@ -38,7 +38,7 @@
 //! - Asked strictly, IPv6 refuses the flag for the table with EINVAL; it says the table always.
 //! - A route by a nexthop object changes with the object, and about the route not a word is said where `nexthop_compat_mode` is off.
 //! - In a chain of its own, to *accept* a packet does not keep it from a later chain's masquerading; to translate its source into
-//!   itself does ([`nftables`]).
+//!   itself does (`nftables/mod.rs`).
 //! - `SO_RCVBUFFORCE` takes CAP_NET_ADMIN of the whole machine: in a container with user namespaces buffers stay small.
 
 mod events;

@@ -364,3 +364,6 @@ fn last(prefix: IpNet) -> IpAddr {
         IpNet::V6(net) => IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | net.hostmask().to_bits())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,13 @@
 //! What is in the table: put in, replaced, kept, mended, removed.
 
+use std::process::Command;
 use std::time::Duration;
 
 use roadstead_speaker::fib::{Ending, FibOptions, start};
 
-use crate::world::{eventually, fib, in_a_namespace, neighbour, run, set, shell, status_becomes, table, table_becomes};
+use crate::world::{
+    eventually, fib, in_a_namespace, neighbour, of_others, run, set, shell, status_becomes, table, table_becomes,
+};
 
 /// Two routers on cables of their own.
 fn two_routers() {
@@ -16,7 +19,8 @@ fn two_routers() {
 fn both_families_with_one_and_several_next_hops() {
     in_a_namespace("routes::both_families_with_one_and_several_next_hops", || {
         two_routers();
-        let main = run("ip route show table main");
+        let main = || run("ip route show table main").replace(" linkdown", "");
+        let before = main();
         let fib = fib();
         set(&fib, "10.2.0.0/16", &["192.0.2.2"]);
         table_becomes("-4", &["10.2.0.0/16 via 192.0.2.2 dev ra"]);
@@ -45,7 +49,7 @@ fn both_families_with_one_and_several_next_hops() {
         set(&fib, "10.2.0.0/16", &[]);
         table_becomes("-4", &[]);
         table_becomes("-6", &[]);
-        assert_eq!(run("ip route show table main"), main);
+        assert_eq!(main(), before);
         assert!(fib.close(Ending::Keep));
     });
 }
@@ -56,7 +60,8 @@ fn networks_and_routes_of_others_win() {
         two_routers();
         run("ip route add 10.2.3.0/24 via 198.51.100.2");
         run("ip route add 10.9.0.0/16 via 198.51.100.2");
-        let main = run("ip route show table main");
+        let main = || run("ip route show table main").replace(" linkdown", "");
+        let before = main();
         let fib = fib();
         // Wider than a network of ours, than somebody's route, and the same as somebody's.
         for prefix in ["192.0.0.0/8", "10.2.0.0/16", "10.9.0.0/16", "0.0.0.0/0"] {
@@ -80,7 +85,7 @@ fn networks_and_routes_of_others_win() {
                 && reason("0.0.0.0/0") == Some("a default route is never put in")
                 && status.missing_total == 2
         });
-        assert_eq!(run("ip route show table main"), main);
+        assert_eq!(main(), before);
 
         // One that comes later wins as well, and ours is back when it goes.
         run("ip route add 10.2.8.0/24 via 198.51.100.2");
@@ -198,11 +203,19 @@ fn an_earlier_run_is_continued() {
         let (ipv4, ipv6) = (table("-4"), table("-6"));
         assert_eq!(ipv4.len(), 10, "{ipv4:?}");
 
-        let news = std::process::Command::new("ip")
-            .args(["monitor", "route", "rule"])
-            .stdout(std::process::Stdio::piped())
-            .spawn();
-        let mut news = news.expect("ip monitor starts");
+        let file = std::fs::File::create("/run/news").expect("a file");
+        let mut monitor =
+            Command::new("ip").args(["monitor", "route", "rule"]).stdout(file).spawn().expect("ip monitor starts");
+        let news = || std::fs::read_to_string("/run/news").expect("text");
+        // It listens from when it shows the first of these, and has shown everything between them with the second.
+        let mark = |network: &str| {
+            let shown = || {
+                run(&format!("ip route replace {network} via 192.0.2.2"));
+                news().contains(network)
+            };
+            eventually(shown, true);
+        };
+        mark("203.0.113.0/25");
         let second = fib();
         status_becomes(&second, "four of an earlier run", |status| status.adopted == 4 && status.installed == 4);
         set(&second, "10.2.0.0/16", &["192.0.2.2", "198.51.100.2"]);
@@ -210,12 +223,10 @@ fn an_earlier_run_is_continued() {
         set(&second, "2001:db8:2::/48", &["2001:db8:a::2", "2001:db8:b::2"]);
         status_becomes(&second, "one of an earlier run", |status| status.adopted == 1 && status.installed == 4);
         assert_eq!((table("-4"), table("-6")), (ipv4, ipv6));
-        // Something that the monitor shows last, so that all before it has been shown.
-        run("ip route add 203.0.113.0/24 via 192.0.2.2");
-        std::thread::sleep(Duration::from_millis(100));
-        news.kill().expect("it runs");
-        let said = String::from_utf8(news.wait_with_output().expect("it ends").stdout).expect("text");
-        assert!(said.contains("203.0.113.0/24") && !said.contains("179"), "{said}");
+        mark("203.0.113.128/25");
+        monitor.kill().expect("it runs");
+        assert!(!news().contains("179"), "{}", news());
+        let _ = monitor.wait();
 
         second.settle();
         status_becomes(&second, "settled", |status| status.adopted == 0 && status.installed == 3);
@@ -237,7 +248,7 @@ fn a_clean_end_leaves_nothing_of_ours() {
         two_routers();
         run("ip route add 10.2.3.0/24 via 198.51.100.2");
         run("ip route add unreachable 10.1.0.0/24 proto 179 metric 1073741824");
-        let before = shell("ip rule; ip -6 rule; ip route show table main; nft list ruleset");
+        let before = of_others();
         let fib = fib();
         set(&fib, "10.2.0.0/16", &["192.0.2.2"]);
         set(&fib, "2001:db8:2::/48", &["2001:db8:a::2"]);
@@ -246,7 +257,7 @@ fn a_clean_end_leaves_nothing_of_ours() {
         eventually(|| run("nft list tables").contains("roadstead"), true);
         table_becomes("-6", &["2001:db8:2::/48 via 2001:db8:a::2 dev ra"]);
         assert!(fib.close(Ending::Remove));
-        assert_eq!(shell("ip rule; ip -6 rule; ip route show table main; nft list ruleset"), before);
+        assert_eq!(of_others(), before);
         assert_eq!((table("-4"), table("-6")), (Vec::new(), Vec::new()));
     });
 }
@@ -299,7 +310,7 @@ fn without_the_right_to_it() {
 fn again_without(name: &str) {
     // The only place where it is set, and no other thread of this process reads it.
     let this = std::env::current_exe().expect("this program lies somewhere");
-    let mut command = std::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     command.arg("--user").arg(this).args(["--exact", name, "--nocapture"]).env("ROADSTEAD_FIB_WITHOUT", "1");
     let output = command.output().expect("unshare can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -73,6 +73,8 @@ pub(crate) fn neighbour(name: &str, here: &[&str], there: &[&str]) {
     }
     run(&format!("ip link set {name} up"));
     run(&format!("ip -n {name} link set eth0 up"));
+    // The carrier comes a moment later, and until then the cable is none to us.
+    eventually(|| run(&format!("ip link show {name}")).contains("state UP"), true);
 }
 
 /// An IPv6 address is usable at once only where nobody is asked whether it is in use.
@@ -109,6 +111,13 @@ pub(crate) fn table(family: &str) -> Vec<String> {
             line.split_whitespace().collect::<Vec<_>>().join(" ")
         })
         .collect()
+}
+
+/// Everything that is not ours: rules, the main table and chains. A carrier that comes late is no change of them.
+pub(crate) fn of_others() -> String {
+    let all =
+        "ip rule; ip -6 rule; ip route show table main; ip -6 route show table main proto static; nft list ruleset";
+    shell(all).replace(" linkdown", "")
 }
 
 /// Waits until something is as expected, and shows what it was instead.
