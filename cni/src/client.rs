@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use crate::socket::Refusal;
 /// one of its slow moments.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest answer.
-const LONGEST: u64 = 1 << 20;
+const LONGEST: usize = 1 << 20;
 
 /// Asks the speaker at `socket`.
 pub fn ask<Answer: DeserializeOwned>(
@@ -38,7 +38,6 @@ fn exchange(socket: &Path, path: &str, question: &impl Serialize) -> io::Result<
     trust(socket)?;
     let body = serde_json::to_vec(question)?;
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // HTTP/1.0: the end of the answer is the end of the connection.
     let head = format!(
@@ -46,12 +45,30 @@ fn exchange(socket: &Path, path: &str, question: &impl Serialize) -> io::Result<
         body.len()
     );
     stream.write_all(&[head.as_bytes(), &body].concat())?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no answer within 60 s"),
-        _ => error,
-    })?;
+    let answer = read_answer(stream)?;
     split(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is no HTTP, or cut off"))
+}
+
+/// All that is answered. The time is for all of it: an answer that trickles is none.
+fn read_answer(mut stream: UnixStream) -> io::Result<Vec<u8>> {
+    let too_late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
+    let deadline = Instant::now() + PATIENCE;
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    while answer.len() < LONGEST {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(too_late());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&part[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(too_late()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answer)
 }
 
 /// Who may write to the directory of the socket may hand out addresses: only root, or whoever runs the plugin.

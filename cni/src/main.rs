@@ -4,6 +4,9 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use roadstead_cni::answer::{self, CallError};
 use roadstead_cni::call::{Action, Call, Chained};
@@ -17,6 +20,8 @@ use serde_json::{Map, Value};
 
 /// The longest configuration that is read, in octets. GC names every container of a node in it.
 const LONGEST: u64 = 4 << 20;
+/// How long a runtime may take to say what it wants.
+const STDIN_PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -51,12 +56,26 @@ fn put_on_the_node(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn read() -> Result<Call, (Version, CallError)> {
     let input = |error: String| (Version::NEWEST, CallError::Input(error));
-    let mut stdin = Vec::new();
-    io::stdin().take(LONGEST + 1).read_to_end(&mut stdin).map_err(|error| input(error.to_string()))?;
+    let stdin = read_stdin().map_err(|error| input(error.to_string()))?;
     if stdin.len() as u64 > LONGEST {
         return Err(input(format!("it is longer than {LONGEST} octets")));
     }
     Call::read(&|name| std::env::var(name).ok(), &stdin)
+}
+
+/// All of standard input, by a thread of its own: nothing else ends a read of what never comes.
+fn read_stdin() -> io::Result<Vec<u8>> {
+    let (done, all) = mpsc::channel();
+    thread::spawn(move || {
+        let mut stdin = Vec::new();
+        let read = io::stdin().take(LONGEST + 1).read_to_end(&mut stdin);
+        // Whoever waited may have given up.
+        let _ = done.send(read.map(|_| stdin));
+    });
+    all.recv_timeout(STDIN_PATIENCE).unwrap_or_else(|_| {
+        let words = format!("it has not ended within {} s", STDIN_PATIENCE.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, words))
+    })
 }
 
 /// The answer; GC, DEL, CHECK and STATUS that succeed have none.

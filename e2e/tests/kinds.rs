@@ -163,6 +163,16 @@ const REFUSALS: &[Refusal] = &[
     ),
     pod_pool("a gateway elsewhere", "{subnet: 10.1.0.0/24, gateway: 10.2.0.1}", "gateway must be inside subnet"),
     pod_pool(
+        "a gateway of the other family",
+        "{subnet: \"2001:db8::/64\", gateway: 10.1.0.1}",
+        "gateway must be inside subnet",
+    ),
+    pod_pool(
+        "ranges of IPv4 in a subnet of IPv6",
+        "{subnet: \"2001:db8::/64\", ranges: [10.1.0.1-10.1.0.9]}",
+        "ranges must be inside subnet",
+    ),
+    pod_pool(
         "a default route",
         "{subnet: 10.1.0.0/24, routes: [{destination: 0.0.0.0/0}]}",
         "must not be the default route",

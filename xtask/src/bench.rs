@@ -7,14 +7,15 @@ use clap::{Args, Subcommand};
 
 use crate::instructions::{self, InstructionsFlags};
 use crate::step::{self, cargo};
-use crate::{prerequisites, tools};
+use crate::{image, prerequisites, tools};
 
 /// The measurements there are.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// From the creation of a Service to the UPDATE at a router, on a real API server.
     FirstRoute,
-    /// Pods' addresses: ADD from blocks and from shared pools, a thousand pods on ten nodes, and memory, on a real API server.
+    /// Pods' addresses: ADD from blocks, shared and almost full pools, a thousand pods on ten nodes, the first blocks of a thousand
+    /// simulated nodes, and memory, on a real API server.
     Pods,
     /// Joined clusters: what it takes to find overlap, and to have learned routes in the kernel.
     Clusters,
@@ -108,8 +109,13 @@ fn first_route() -> Result<()> {
 
 fn pods() -> Result<()> {
     tools::ensure()?;
+    let example = ["build", "--release", "--package", "roadstead-speaker", "--example", "first-blocks"];
+    step::run("build of the simulated nodes", step::nothing, &mut cargo(&example))?;
+    // Statically linked, as users have it: half of its start is the loader's otherwise.
+    let plugin = image::plugin()?;
     let mut command = program("pods");
-    command.env("ROADSTEAD_TOOLS", tools::directory());
+    command.env("ROADSTEAD_TOOLS", tools::directory()).env("ROADSTEAD_PLUGIN", plugin);
+    command.env("ROADSTEAD_NODES", program("examples/first-blocks").get_program());
     step::run("pods", step::everything, &mut command)
 }
 

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use flate2::Compression;
@@ -24,7 +25,7 @@ const PLUGIN_LIMIT: u64 = 3 << 20;
 
 /// Builds the binaries and writes the image.
 pub(crate) fn write(name: &str, dev: bool, to: Option<PathBuf>) -> Result<()> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target = target();
     build(&target, dev)?;
     let built = |binary: &str| {
         let profile = if binary == PLUGIN { "plugin" } else { if dev { "debug" } else { "image" } };
@@ -58,26 +59,48 @@ pub(crate) fn write(name: &str, dev: bool, to: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Static by way of the C library's own archive: a target of its own keeps procedural macros, which must not be static, apart.
-fn build(target: &str, dev: bool) -> Result<()> {
+/// Builds the plugin as the image has it; its path.
+pub(crate) fn plugin() -> Result<PathBuf> {
+    let target = target();
+    let flags = static_flags(false);
+    step::run("build the static plugin", step::nothing, &mut plugin_build(&target, &flags))?;
+    Ok(crate::target().join(&target).join("plugin").join(PLUGIN))
+}
+
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// A build for a target of its own, which keeps procedural macros apart: they must not be static.
+fn static_build(target: &str, flags: &str, arguments: &[&str]) -> Command {
     let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+    let mut command = cargo(arguments);
+    command.args(["--target", target, "--bins"]).env(variable, flags).env("CARGO_PROFILE_DEV_STRIP", "true");
+    command
+}
+
+fn plugin_build(target: &str, flags: &str) -> Command {
+    static_build(target, flags, &["build", "--locked", "--profile", "plugin", "--package", PLUGIN])
+}
+
+/// Static by way of the C library's own archive.
+fn static_flags(dev: bool) -> String {
     let mut flags = "-C target-feature=+crt-static -C relocation-model=static".to_owned();
     if !dev {
         let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
         let paths = [(crate::workspace().display().to_string(), "/roadstead"), (home.unwrap_or_default(), "/cargo")];
         flags.extend(paths.map(|(from, to)| format!(" --remap-path-prefix={from}={to}")));
     }
-    let with = |arguments: &[&str]| {
-        let mut command = cargo(arguments);
-        command.args(["--target", target, "--bins"]).env(&variable, &flags).env("CARGO_PROFILE_DEV_STRIP", "true");
-        command
-    };
+    flags
+}
+
+fn build(target: &str, dev: bool) -> Result<()> {
+    let flags = static_flags(dev);
     let profile = if dev { "dev" } else { "image" };
     let packages = ["roadstead", "roadstead-controller", "roadstead-speaker"].map(|package| ["--package", package]);
     let arguments = [&["build", "--locked", "--profile", profile], packages.concat().as_slice()].concat();
-    step::run("build static binaries", step::nothing, &mut with(&arguments))?;
-    let plugin = ["build", "--locked", "--profile", "plugin", "--package", PLUGIN];
-    step::run("build the static plugin", step::nothing, &mut with(&plugin))
+    step::run("build static binaries", step::nothing, &mut static_build(target, &flags, &arguments))?;
+    step::run("build the static plugin", step::nothing, &mut plugin_build(target, &flags))
 }
 
 /// One that asks for a loader cannot start where there is none.

@@ -145,6 +145,66 @@ fn full_disk(scene: &Scene) -> Result<()> {
     check_refused(stage.call("ADD", &config, &Container::named("too-many")), 101, &["no IPv4 address is free"])
 }
 
+#[test]
+fn nobody_waits_for_ever() -> Result<()> {
+    scene("cni-slow", slow)
+}
+
+/// A runtime that never says what it wants, and speakers that never answer, or by an octet a second.
+fn slow(scene: &Scene) -> Result<()> {
+    let stage = Stage::build(scene, POOLS)?;
+    let config = stage.config("ipvlan", "ens5");
+    let directory = scene.subdirectory("sockets")?;
+    let (silent, trickling) = (directory.join("silent.sock"), directory.join("trickling.sock"));
+    let _silent = UnixListener::bind(&silent).context("cannot listen")?;
+    let listener = UnixListener::bind(&trickling).context("cannot listen")?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                // Until whoever asked has gone.
+                while stream.write_all(b"H").is_ok() {
+                    std::thread::sleep(std::time::Duration::from_secs(1));
+                }
+            });
+        }
+    });
+    let ask = |verb: &str, socket: &Path| {
+        let mut config = config.clone();
+        config["ipam"]["socket"] = json!(socket);
+        stage.call(verb, &config, &Container::named("c1"))
+    };
+    let checks: Vec<Box<dyn FnOnce() -> Result<()> + Send + '_>> = vec![
+        Box::new(|| check_refused(ask("ADD", &silent), 11, &["no answer within 60 s"])),
+        Box::new(|| check_refused(ask("ADD", &trickling), 11, &["no answer within 60 s"])),
+        Box::new(|| check_refused(ask("STATUS", &silent), 50, &["no answer within 60 s"])),
+        // Never fails, and is not forgotten.
+        Box::new(|| ask("DEL", &silent).map(drop)),
+        Box::new(|| check_refused(unfinished_call(), 5, &["it has not ended within 30 s"])),
+    ];
+    super::at_once(checks).into_iter().collect::<Result<Vec<()>>>()?;
+    let left = fs::read_dir(silent.with_extension("deletions")).context("the DEL that nobody heard is forgotten")?;
+    ensure!(left.count() == 1, "the DEL that nobody heard is not what is left");
+    // The speaker that is well serves meanwhile, and has nothing of all that.
+    for number in 0..12 {
+        stage.call("ADD", &config, &Container::named(&format!("n{number}")))?;
+    }
+    check_refused(stage.call("ADD", &config, &Container::named("n12")), 101, &["no IPv4 address is free"])
+}
+
+/// The plugin with a standard input of which the end never comes.
+fn unfinished_call() -> Result<Value> {
+    let mut call = Command::new(product::binary("roadstead-cni")?);
+    Container::default().describe(&mut call);
+    call.env("CNI_COMMAND", "ADD").env("CNI_PATH", "/").env("CNI_NETNS", "/run/netns/none");
+    let mut process = call.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("roadstead-cni")?;
+    let mut stdin = process.stdin.take().context("no standard input")?;
+    stdin.write_all(b"{\"cniVersion\":\"1.0.0\",")?;
+    let output = process.wait_with_output()?;
+    drop(stdin);
+    anyhow::bail!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// The plugin with anything on its standard input.
 fn raw_call(stdin: &[u8]) -> Result<Value> {
     let mut call = Command::new(product::binary("roadstead-cni")?);

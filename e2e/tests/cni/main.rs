@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cluster;
+mod multus;
 mod reach;
 mod shared;
 mod sticky;

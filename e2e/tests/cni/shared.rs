@@ -90,6 +90,17 @@ fn shared_pool(scene: &Scene) -> Result<()> {
     check_refused(node.call("ADD", &liar), 104, &["another-uid"])?;
     ensure!(claims()? == given, "who lied has changed claims: {:?}", claims()?);
 
+    // One whose pod is gone, or never was: the kubelet is told to come again, and nothing is claimed.
+    plane.apply(&pod("gone", "node-1"))?;
+    let late = Container::of_pod("late", "gone", &cluster.uid_of("gone")?);
+    plane.kubectl("delete pod -n shop gone --force --grace-period=0")?;
+    let nobody = Container::of_pod("nobody", "nobody", "u");
+    let calls = [&late, &nobody].map(|container| move || nodes[0].call("ADD", container));
+    for result in at_once(calls.into()) {
+        check_refused(result, 11, &["no pod shop/", "is known on node node-1"])?;
+    }
+    ensure!(claims()? == given, "who is gone has changed claims: {:?}", claims()?);
+
     what_a_speaker_may_write(&cluster)?;
     scene.step("a speaker writes the claims of its own node's pods, and no others");
 

@@ -261,3 +261,40 @@ fn gc_names_what_is_gone_of_one_network() {
     let valid = BTreeSet::from([request("a", "eth0").attachment]);
     assert_eq!(desk.book.not_among("net", &valid), [request("b", "eth0").attachment]);
 }
+
+#[test]
+fn what_two_pools_have_and_not_one_more() {
+    let pool = |name: &str, subnet: &str, priority: u8| {
+        format!(
+            r#"{name} {{"subnet":"{subnet}.0/24","ranges":["{subnet}.1-{subnet}.150"],"nodeNames":["node-1"],"default":true,"priority":{priority}}}"#
+        )
+    };
+    let (first, second) = (pool("z-first", "192.0.2", 1), pool("a-second", "198.51.100", 2));
+    let mut desk = Desk::new(&[&first, &second]);
+    let given: BTreeSet<String> = (0..300).map(|n| desk.add(&request(&format!("c{n}"), "eth0"), None)).collect();
+    assert_eq!(given.len(), 300);
+    assert_eq!(
+        given.iter().filter(|address| address.starts_with("192.0.2.")).count(),
+        150,
+        "the first before the second"
+    );
+    let refused = desk.add(&request("one-more", "eth0"), None);
+    assert!(refused.starts_with("101:") && refused.contains("z-first") && refused.contains("a-second"), "{refused}");
+    desk.release(&request("c7", "eth0"));
+    assert!(given.contains(&desk.add(&request("one-more", "eth0"), None)));
+}
+
+#[test]
+fn of_two_families_both_or_none() {
+    let six = r#"six {"subnet":"2001:db8::/64","ranges":["2001:db8::7"],"nodeNames":["node-1"],"default":true}"#;
+    let mut desk = Desk::new(&[SMALL, six]);
+    assert_eq!(desk.add(&request("a", "eth0"), None), "192.0.2.11 2001:db8::7");
+    let refused = desk.add(&request("b", "eth0"), None);
+    assert!(refused.starts_with("101: interface eth0 of container b: no IPv6 address is free"), "{refused}");
+    // The pod that could not have both took nothing: a network of the one family has it all.
+    let four = NetworkIdentity { pools: vec!["small".to_owned()], ..request("c", "eth0").network };
+    for (container, expected) in [("c", "192.0.2.12"), ("d", "192.0.2.13")] {
+        let request = AddRequest { network: four.clone(), ..request(container, "eth0") };
+        assert_eq!(desk.add(&request, None), expected);
+    }
+}

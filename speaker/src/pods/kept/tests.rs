@@ -407,6 +407,14 @@ fn what_nodes_share_goes_where_the_pod_goes_and_what_is_a_nodes_own_stays() {
         assert!(other.iter().all(|address| !first.contains(address)), "{other:?}");
         end(&mut cluster);
     }
+    let mut elsewhere = cluster.start(0, 0).unwrap();
+    cluster.step(Step::Stop(0));
+    elsewhere.request.pod.as_mut().unwrap().namespace = "office".to_owned();
+    elsewhere.request.attachment.container_id = "of-office".to_owned();
+    let pod = Pod { uid: "of-office".to_owned(), is_of_stateful_set: true, ..Pod::default() };
+    let same_name = cluster.add(0, elsewhere.request, &pod).unwrap().addresses;
+    assert!(same_name.iter().all(|address| !first.contains(address)), "of the same name, in another namespace");
+    end(&mut cluster);
     // A speaker that is killed knows it still.
     cluster.kill(0);
     assert_eq!(cluster.start(0, 0).unwrap().addresses, first);
@@ -418,7 +426,8 @@ fn what_nodes_share_goes_where_the_pod_goes_and_what_is_a_nodes_own_stays() {
     assert_eq!(cluster.claims[&first[0]].spec.node_name.as_ref().unwrap().0, "node-1");
     assert_eq!(cluster.claims[&first[0]].spec.kept, None);
     cluster.hear_all();
-    let of_pod = cluster.nodes[0].book.waiting().into_iter().filter(|one| one.heir.pod == "web-0");
+    let is_of_pod = |one: &Waiting| one.heir.namespace == "shop" && one.heir.pod == "web-0";
+    let of_pod = cluster.nodes[0].book.waiting().into_iter().filter(is_of_pod);
     let places: Vec<Place> = of_pod.map(|one| one.place).collect();
     assert!(matches!(places[..], [Place::Book(_)]), "{places:?}");
 }

@@ -1,6 +1,8 @@
 //! Blocks of pods' addresses on real parts: claimed on a real API server under the chart's rights, held in the kernel, told to FRR and
 //! BIRD, and reached from behind both.
 
+mod single;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -18,6 +20,8 @@ use serde_json::{Value, json};
 /// Blocks are looked at every ten seconds, and routers drop what a dead speaker told them after nine.
 const SOON: Duration = Duration::from_secs(60);
 const NODES: [(&str, &str); 2] = [("node-1", "10.99.0.11"), ("node-2", "10.99.0.12")];
+/// Their other addresses.
+const NODES_IPV6: [&str; 2] = ["fd99::11", "fd99::12"];
 /// Behind the routers.
 const OUTSIDE: &str = "198.51.100.9";
 
@@ -54,43 +58,49 @@ struct Stage<'a> {
     _controller: Process,
 }
 
-fn router(asn: u32, router_id: &'static str) -> Result<RouterConfig> {
-    let neighbor = |(_, address): &(&str, &str)| Neighbor::new(address, 64500);
-    let neighbors = NODES.iter().map(neighbor).collect::<Result<Vec<_>>>()?;
+fn router(asn: u32, router_id: &'static str, nodes: [u32; 2]) -> Result<RouterConfig> {
+    let neighbor = |((_, address), asn): (&(&str, &str), u32)| Neighbor::new(address, asn);
+    let neighbors = NODES.iter().zip(nodes).map(neighbor).collect::<Result<Vec<_>>>()?;
     let neighbors = neighbors.into_iter().map(|neighbor| Neighbor { connect: Connect::Passive, ..neighbor });
     Ok(RouterConfig { asn, router_id, neighbors: neighbors.collect(), routes: &[] })
 }
 
 impl<'a> Stage<'a> {
     fn build(scene: &'a Scene) -> Result<Self> {
+        Self::build_with(scene, OBJECTS, [64500, 64500])
+    }
+
+    /// With these objects, and routers that take the nodes for neighbours in these ASs.
+    fn build_with(scene: &'a Scene, objects: &str, asns: [u32; 2]) -> Result<Self> {
         let (inside, behind) = (Fabric::new(scene, "inside")?, Fabric::new(scene, "behind")?);
         let control = inside.machine(scene, "control", &["10.99.0.100/24"])?;
         let plane = ControlPlane::start(scene, Some(&control), "10.99.0.100", &[])?;
         plane.serve_our_kinds()?;
         plane.kubectl("create namespace roadstead-system")?;
         plane.apply(&Chart::render_with(&["speaker.pods=true"])?.rights())?;
-        plane.apply(OBJECTS)?;
+        plane.apply(objects)?;
         let mut controller = product::command("roadstead-controller", Some(&control))?;
         controller.arg("--kubeconfig").arg(plane.kubeconfig(User::CONTROLLER)).args(["--node-grace-seconds", "15"]);
         let controller = Process::start(scene, "controller", &controller)?;
 
         let mut routers = Vec::new();
-        for (label, own, outer) in
-            [("frr", "10.99.0.1/24", "198.51.100.1/24"), ("bird", "10.99.0.2/24", "198.51.100.2/24")]
-        {
-            let machine = inside.machine(scene, label, &[own])?;
+        for (label, own, own_ipv6, outer) in [
+            ("frr", "10.99.0.1/24", "fd99::1/64", "198.51.100.1/24"),
+            ("bird", "10.99.0.2/24", "fd99::2/64", "198.51.100.2/24"),
+        ] {
+            let machine = inside.machine(scene, label, &[own, own_ipv6])?;
             behind.plug(&machine, "eth1", &[outer])?;
             machine.forward()?;
             routers.push(machine);
         }
         let outside = behind.machine(scene, "outside", &[&format!("{OUTSIDE}/24")])?;
-        let frr = Frr::start_with_kernel(scene, &routers[0], &router(64512, "10.99.0.1")?)?;
-        let bird = Bird::start_with_kernel(scene, &routers[1], &router(64513, "10.99.0.2")?)?;
+        let frr = Frr::start_with_kernel(scene, &routers[0], &router(64512, "10.99.0.1", asns)?)?;
+        let bird = Bird::start_with_kernel(scene, &routers[1], &router(64513, "10.99.0.2", asns)?)?;
 
         let mut machines = Vec::new();
-        for (name, address) in NODES {
-            plane.make_node(name, &[address])?;
-            let machine = inside.machine(scene, name, &[&format!("{address}/24")])?;
+        for ((name, address), ipv6) in NODES.into_iter().zip(NODES_IPV6) {
+            plane.make_node(name, &[address, ipv6])?;
+            let machine = inside.machine(scene, name, &[&format!("{address}/24"), &format!("{ipv6}/64")])?;
             machine.ip("route add default via 10.99.0.1")?;
             machine.forward()?;
             machines.push(machine);
@@ -131,12 +141,15 @@ impl<'a> Stage<'a> {
 
     /// Calls our plugin by itself, for a container that is no pod's.
     fn call(&self, node: usize, verb: &str, container: &str) -> Result<Value> {
+        self.call_with(node, verb, container, &self.config(node))
+    }
+
+    fn call_with(&self, node: usize, verb: &str, container: &str, config: &Value) -> Result<Value> {
         let mut call = self.machines[node].command(product::binary("roadstead-cni")?);
         call.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
         call.env("CNI_NETNS", "/run/netns/none").env("CNI_PATH", "/");
         let mut process = call.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("roadstead-cni")?;
-        let config = self.config(node).to_string();
-        process.stdin.take().context("no standard input")?.write_all(config.as_bytes())?;
+        process.stdin.take().context("no standard input")?.write_all(config.to_string().as_bytes())?;
         let output = process.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "{text}");
