@@ -205,9 +205,11 @@ impl Book {
 
     /// Whether a pod of this UID has this address, or is being served with it.
     pub(crate) fn has_address_of(&self, uid: &str, address: IpAddr) -> bool {
-        let mut records = self.records.values().filter(|record| record.owner.uid == uid);
-        let mut reserved = self.reserved.iter().filter(|(owner, _)| owner.uid == uid);
-        records.any(|record| record.held.iter().any(|held| held.address == address))
+        // A pod's interfaces stand side by side. It is asked for each claim that the store tells of.
+        let first = Owner { uid: uid.to_owned(), interface: String::new() };
+        let mut records = self.records.range(&first..).take_while(|(owner, _)| owner.uid == uid);
+        let mut reserved = self.reserved.range(&first..).take_while(|(owner, _)| owner.uid == uid);
+        records.any(|(_, record)| record.held.iter().any(|held| held.address == address))
             || reserved.any(|(_, addresses)| addresses.contains(&address))
     }
 
