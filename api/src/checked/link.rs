@@ -27,6 +27,8 @@ pub struct Link {
     pub remote_asn: u32,
     /// The other cluster's gateways.
     pub endpoints: BTreeSet<SocketAddr>,
+    /// Whether they are waited for as well as dialled.
+    pub listen: bool,
     /// The nodes that are gateways; `None`: all.
     pub gateway_selector: Option<Selector>,
     /// What is accepted, each range with its class.
@@ -100,6 +102,7 @@ impl Link {
             remote_cluster: spec.remote_cluster.0.clone(),
             remote_asn: remote_asn?,
             endpoints,
+            listen: spec.listen,
             gateway_selector: Selector::check_option(spec.gateway_selector.as_ref(), "spec.gatewaySelector", findings),
             accept: accepted(&spec.accept_cidrs, findings),
             exports: spec.exports.iter().copied().collect(),

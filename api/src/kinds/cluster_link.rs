@@ -42,13 +42,17 @@ pub struct ClusterLinkSpec {
     /// The other cluster's ASN. It must not be ours: the session would be iBGP, on which nothing is passed on.
     #[serde(rename = "remoteASN")]
     pub remote_asn: AsnNumber,
-    /// The addresses of the other cluster's gateways. Each gateway of ours has a session with each; both ends listen and dial.
+    /// The addresses of the other cluster's gateways. Each gateway of ours has a session with each; both ends dial, and listen
+    /// unless `listen` is false.
     #[schemars(length(min = 1, max = 16))]
     pub endpoints: Vec<AddressText>,
     /// The gateways' TCP port.
     #[serde(default = "bgp_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+    /// False: the other cluster's gateways are dialled, and not waited for.
+    #[serde(default = "yes")]
+    pub listen: bool,
     /// The nodes that are gateways; by default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_selector: Option<LabelSelector>,
@@ -168,6 +172,10 @@ pub struct ClusterLinkStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn bgp_port() -> i32 {

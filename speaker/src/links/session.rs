@@ -141,7 +141,7 @@ impl Links {
                     ..GracefulRestart::new(time)
                 });
                 config.bfd = link.bfd.map(bfd);
-                config.connect = Connect::Both;
+                config.connect = if link.listen { Connect::Both } else { Connect::Dial };
                 config.transport.ttl = ttl(link.ttl);
                 config.transport.password = link.password.as_ref().map(|key| surroundings.password(key)).transpose()?;
                 config
