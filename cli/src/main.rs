@@ -35,6 +35,7 @@ enum Command {
     Replay(replay::Flags),
     Export(clusters::ExportFlags),
     Check(clusters::CheckFlags),
+    EdgeConfig(clusters::EdgeConfigFlags),
     Crds(crds::Flags),
 }
 
@@ -64,6 +65,7 @@ async fn main() -> ExitCode {
         Command::Replay(flags) => replay::replay(&flags),
         Command::Export(flags) => clusters::export(flags).await,
         Command::Check(flags) => clusters::check(flags).await,
+        Command::EdgeConfig(flags) => clusters::edge_config(flags).await,
         Command::Crds(flags) => crds::crds(flags),
     };
     result.unwrap_or_else(|error| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use roadstead_e2e::kubernetes::{Chart, ControlPlane, User};
 use roadstead_e2e::network::{Fabric, Namespace};
-use roadstead_e2e::{Process, Scene, product, scene, wait_until};
+use roadstead_e2e::{Process, Scene, output_of, product, scene, wait_until};
 
 /// Sessions come up within seconds; everything else is far quicker.
 const SOON: Duration = Duration::from_secs(60);
@@ -18,6 +18,7 @@ struct Cluster {
     plane: ControlPlane,
     /// The third number of its fabric, the second of its pods' and Services' addresses.
     number: u8,
+    fabric: Fabric,
     nodes: Vec<Node>,
     _controller: Process,
 }
@@ -51,10 +52,10 @@ spec: {{clusterName: {name}, asn: {asn}, podCIDRs: [10.{number}.0.0/16], service
         let mut controller = product::command("roadstead-controller", Some(&control))?;
         controller.arg("--kubeconfig").arg(plane.kubeconfig(User::CONTROLLER));
         let controller = Process::start(scene, &format!("{name}-controller"), &controller)?;
-        let mut cluster = Self { name, plane, number, nodes: Vec::new(), _controller: controller };
+        let mut cluster = Self { name, plane, number, fabric, nodes: Vec::new(), _controller: controller };
         for (index, role) in [(1, "gw1"), (2, "gw2"), (3, "worker")] {
             let label = format!("{name}-{role}");
-            let machine = fabric.machine(scene, &label, &[&format!("{}/24", at(10 + index))])?;
+            let machine = cluster.fabric.machine(scene, &label, &[&format!("{}/24", at(10 + index))])?;
             machine.forward()?;
             if role != "worker" {
                 between.plug(&machine, "eth1", &[&format!("192.0.2.{}/24", gateway(number, index))])?;
@@ -133,25 +134,33 @@ spec:
     /// Fails unless a packet of a pod of one node reaches a pod of a node of the other cluster with its own address, and the answer
     /// comes back.
     fn ensure_reaches(&self, node: usize, other: &Self, there: usize) -> Result<()> {
-        let from: SocketAddr = format!("10.{}.{}.10:0", self.number, node + 1).parse()?;
-        let to: SocketAddr = format!("10.{}.{}.10:7777", other.number, there + 1).parse()?;
-        let socket = |address: SocketAddr| -> std::io::Result<UdpSocket> {
-            let socket = UdpSocket::bind(address)?;
-            socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-            Ok(socket)
-        };
-        // A socket belongs to the machine that it was made on.
-        let server = other.nodes[there].machine.within(move || socket(to))??;
-        let client = self.nodes[node].machine.within(move || socket(from))??;
-        client.send_to(b"question", to)?;
-        let mut octets = [0; 16];
-        let (_, seen) = server.recv_from(&mut octets).with_context(|| format!("no packet from {from} at {to}"))?;
-        ensure!(seen.ip() == from.ip(), "{to} sees {seen}, not {from}");
-        server.send_to(b"answer", seen)?;
-        let (_, answered) = client.recv_from(&mut octets).with_context(|| format!("no answer from {to} at {from}"))?;
-        ensure!(answered == to, "{answered} answers, not {to}");
-        Ok(())
+        let from = format!("10.{}.{}.10", self.number, node + 1);
+        let to = format!("10.{}.{}.10", other.number, there + 1);
+        exchange((&self.nodes[node].machine, &from), (&other.nodes[there].machine, &to))
     }
+}
+
+/// Fails unless a packet from one address reaches the other as it was sent, and the answer comes back.
+fn exchange(from: (&Namespace, &str), to: (&Namespace, &str)) -> Result<()> {
+    let socket = |(machine, address): (&Namespace, &str), port: u16| -> Result<UdpSocket> {
+        let address = SocketAddr::new(address.parse()?, port);
+        // A socket belongs to the machine that it was made on.
+        let socket = machine.within(move || UdpSocket::bind(address))??;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        Ok(socket)
+    };
+    let (server, client) = (socket(to, 7777)?, socket(from, 0)?);
+    let (server_address, client_address) = (server.local_addr()?, client.local_addr()?);
+    client.send_to(b"question", server_address)?;
+    let mut octets = [0; 16];
+    let arrived = server.recv_from(&mut octets);
+    let (_, seen) = arrived.with_context(|| format!("no packet from {client_address} at {server_address}"))?;
+    ensure!(seen == client_address, "{server_address} sees {seen}, not {client_address}");
+    server.send_to(b"answer", seen)?;
+    let answered = client.recv_from(&mut octets);
+    let (_, answered) = answered.with_context(|| format!("no answer from {server_address} at {client_address}"))?;
+    ensure!(answered == server_address, "{answered} answers, not {server_address}");
+    Ok(())
 }
 
 fn asn(number: u8) -> u32 {
@@ -249,5 +258,80 @@ fn pods_of_two_clusters_reach_each_other() -> Result<()> {
         wait_until("no routes", SOON, || south.ensure_routes(2, &[]))?;
         scene.step("what is not linked any more is gone");
         Ok(())
+    })
+}
+
+/// The host's own address, in its prefix.
+const EDGE: &str = "10.99.17.1";
+
+#[test]
+fn a_host_outside_reaches_pods_from_one_file() -> Result<()> {
+    scene("a host outside reaches pods from one file", |scene| {
+        let between = Fabric::new(scene, "between")?;
+        let north = Cluster::build(scene, &between, "north", 1)?;
+        let host = north.fabric.machine(scene, "stand", &["10.80.1.50/24"])?;
+        host.ip(&format!("address add {EDGE}/32 dev lo"))?;
+        north.plane.apply(
+            "
+apiVersion: v1
+kind: Secret
+metadata: {name: stand-17, namespace: roadstead-system}
+stringData: {password: a-key-of-its-own}
+---
+apiVersion: roadstead.dev/v1alpha1
+kind: EdgeHost
+metadata: {name: stand-17}
+spec: {address: 10.80.1.50, asn: 64617, prefix: 10.99.17.0/28, exports: [Pods, Services], passwordSecret: {name: stand-17},
+  gatewaySelector: {matchLabels: {roadstead.dev/gateway: ''}}}
+",
+        )?;
+        let directory = scene.subdirectory("stand")?;
+        let (config, state) = (directory.join("edge.yaml"), directory.join("state"));
+        let mut print = product::command("roadstead", Some(&north.nodes[0].machine))?;
+        print.args(["edge-config", "stand-17", "--kubeconfig"]).arg(north.plane.kubeconfig(User::ADMIN));
+        let printed = output_of(&mut print)?;
+        std::fs::write(&config, &printed)?;
+        let mut speaker = product::command("roadstead-speaker", Some(&host))?;
+        speaker.args(["edge", "--config"]).arg(&config).arg("--state").arg(&state);
+        speaker.arg("--socket").arg(directory.join("speaker.sock"));
+        let mut stand = Process::start(scene, "stand", &speaker)?;
+        let to_host = ["10.99.17.0/28 proto 179"];
+        for node in 0..3 {
+            wait_until("the route to the host", SOON, || north.ensure_routes(node, &to_host))?;
+        }
+        let reaches = || -> Result<()> {
+            exchange((&host, EDGE), (&north.nodes[2].machine, "10.1.3.10"))?;
+            exchange((&north.nodes[2].machine, "10.1.3.10"), (&host, EDGE))
+        };
+        wait_until("packets", SOON, reaches)?;
+        let learned = host.ip("route show table 179")?;
+        ensure!(learned.contains("10.11.0.0/16") && learned.contains("10.1.3.0/24"), "{learned}");
+        scene.step("the host and the pods reach each other");
+
+        // It announces what is not its own: refused, said with both names, and its own prefix stays.
+        let hijack = "[10.99.17.0/28, 10.1.3.0/26, 10.99.18.0/28]";
+        std::fs::write(&config, printed.replace("podCIDRs:\n    - 10.99.17.0/28", &format!("podCIDRs: {hijack}")))?;
+        wait_until("the refusal", SOON, || {
+            let reports = north.plane.get("nodereports")?.to_string();
+            ensure!(reports.contains("10.1.3.0/26") && reports.contains("EdgeHost stand-17"), "{reports}");
+            ensure!(reports.contains("podCIDR of Node north-worker"), "{reports}");
+            Ok(())
+        })?;
+        north.ensure_routes(2, &to_host)?;
+        reaches()?;
+        scene.step("what is not its own is refused, and names both");
+
+        north.plane.kubectl("delete edgehost stand-17")?;
+        for node in 0..3 {
+            wait_until("no route to the host", SOON, || north.ensure_routes(node, &[]))?;
+        }
+        wait_until("no route at the host", SOON, || {
+            let left = host.ip("route show table 179").unwrap_or_default();
+            ensure!(!left.contains("proto 179 "), "{left}");
+            Ok(())
+        })?;
+        scene.step("deleted, it is cut off");
+        stand.signal("TERM")?;
+        stand.wait(product::GRACE).map(drop)
     })
 }

@@ -1,14 +1,13 @@
 //! `roadstead export`: which addresses a cluster uses, as plain manifests.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use roadstead_api::kinds::{ClaimOwner, OwnerKind};
 use roadstead_api::store::{Object, ObjectKey};
 use serde_json::{Map, Value, json};
 
-use super::source::Source;
+use super::source::{Place, Source};
 
 /// Print which addresses a cluster uses, as manifests for `roadstead check` at another place.
 ///
@@ -16,27 +15,13 @@ use super::source::Source;
 /// Services, each reduced to its addresses: no Secret is read, and no label, annotation, selector or password reference is written.
 #[derive(clap::Args)]
 pub(crate) struct ExportFlags {
-    /// A directory of manifests, or a file, instead of an API server
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
-    manifests: Option<PathBuf>,
-
-    /// The kubeconfig [default: KUBECONFIG, ~/.kube/config, or the pod's service account]
-    #[arg(long, value_name = "FILE", conflicts_with = "context")]
-    kubeconfig: Option<PathBuf>,
-
-    /// A context of KUBECONFIG or ~/.kube/config
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Reads and prints.
 pub(crate) async fn export(flags: ExportFlags) -> anyhow::Result<ExitCode> {
-    let ExportFlags { manifests, kubeconfig, context } = flags;
-    let source = match (manifests, context) {
-        (Some(path), _) => Source::Manifests(path),
-        (None, Some(context)) => Source::Context(context),
-        (None, None) => Source::Kubeconfig(kubeconfig),
-    };
+    let source = Source::from(flags.place);
     let mut reduced: Vec<(ObjectKey, Value)> =
         source.objects().await?.iter().filter_map(|object| Some((ObjectKey::from(object), reduce(object)?))).collect();
     // The same cluster gives the same file.

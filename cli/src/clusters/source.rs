@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use roadstead_api::checked::Network;
+use roadstead_api::kubernetes::Secret;
 use roadstead_api::overlap::{Territory, used_by};
 use roadstead_api::store::{DirectoryStore, Kind, KubernetesStore, Object};
 
@@ -41,6 +42,32 @@ pub(super) enum Source {
     Context(String),
 }
 
+/// Where one cluster is read from.
+#[derive(clap::Args)]
+pub(super) struct Place {
+    /// A directory of manifests, or a file, instead of an API server
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
+    manifests: Option<PathBuf>,
+
+    /// The kubeconfig [default: KUBECONFIG, ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "FILE", conflicts_with = "context")]
+    kubeconfig: Option<PathBuf>,
+
+    /// A context of KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+impl From<Place> for Source {
+    fn from(Place { manifests, kubeconfig, context }: Place) -> Self {
+        match (manifests, context) {
+            (Some(path), _) => Self::Manifests(path),
+            (None, Some(context)) => Self::Context(context),
+            (None, None) => Self::Kubeconfig(kubeconfig),
+        }
+    }
+}
+
 impl Source {
     /// A file, a directory or a kubeconfig where there is one of that name, else a context.
     pub(super) fn new(argument: &str) -> anyhow::Result<Self> {
@@ -65,22 +92,51 @@ impl Source {
         }
     }
 
-    /// The objects, after everything that is wrong with them was said.
+    /// What tells addresses, after everything that is wrong with it was said.
     pub(super) async fn objects(&self) -> anyhow::Result<Vec<Object>> {
+        self.list(&ASKED_FOR).await
+    }
+
+    /// The objects of these kinds, or of all kinds where they are read at once.
+    pub(super) async fn list(&self, kinds: &[Kind]) -> anyhow::Result<Vec<Object>> {
+        if let Self::Manifests(path) = self {
+            return survey(path);
+        }
+        let store = self.connect().await?;
+        let mut objects = Vec::new();
+        for kind in kinds {
+            objects.extend(store.list(*kind).await.with_context(|| self.to_string())?);
+        }
+        Ok(objects)
+    }
+
+    /// One Secret.
+    pub(super) async fn secret(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Arc<Secret>>> {
+        let Self::Manifests(path) = self else {
+            let secret = self.connect().await?.secret(namespace, name).await;
+            return Ok(secret.with_context(|| self.to_string())?.map(Arc::new));
+        };
+        let is_it = |secret: &Arc<Secret>| {
+            let metadata = &secret.metadata;
+            metadata.name.as_deref() == Some(name) && metadata.namespace.as_deref().unwrap_or("default") == namespace
+        };
+        let secrets = survey(path)?.into_iter().filter_map(|object| match object {
+            Object::Secret(secret) => Some(secret),
+            _ => None,
+        });
+        Ok(secrets.into_iter().find(is_it))
+    }
+
+    async fn connect(&self) -> anyhow::Result<KubernetesStore> {
         let store = match self {
-            Self::Manifests(path) => return survey(path),
+            Self::Manifests(path) => bail!("{}: no API server", path.display()),
             Self::Kubeconfig(path) => KubernetesStore::connect(path.clone(), "roadstead").await,
             Self::Context(name) => KubernetesStore::connect_context(name, "roadstead").await,
         };
-        let store = store.with_context(|| match self {
+        store.with_context(|| match self {
             Self::Context(name) => format!("{name}: neither a file nor a directory, so taken for a context"),
             _ => self.to_string(),
-        })?;
-        let mut objects = Vec::new();
-        for kind in ASKED_FOR {
-            objects.extend(store.list(kind).await.with_context(|| self.to_string())?);
-        }
-        Ok(objects)
+        })
     }
 }
 

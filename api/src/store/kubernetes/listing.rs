@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::WRITE_TIMEOUT;
 use super::connect::one_line;
 use crate::kinds::{AddressClaim, AddressPool, ClusterNetwork, EdgeHost, NodeReport, PodPool};
-use crate::kubernetes::{Namespace, Node, Service, ServiceCidr};
+use crate::kubernetes::{Namespace, Node, Secret, Service, ServiceCidr};
 use crate::store::{Kind, Object};
 
 /// Objects asked for at a time: an answer of a few megabytes at most.
@@ -40,6 +40,18 @@ pub(super) async fn list(client: Client, kind: Kind) -> Result<Vec<Object>, List
         Kind::Namespace => pages::<Namespace>(client, kind).await,
         Kind::ServiceCidr => pages::<ServiceCidr>(client, kind).await,
         _ => Err(ListError { kind, reason: "it tells nothing about addresses".to_owned() }),
+    }
+}
+
+/// One Secret, and no right to see others.
+pub(super) async fn secret(client: Client, namespace: &str, name: &str) -> Result<Option<Secret>, ListError> {
+    let failed = |reason| ListError { kind: Kind::Secret, reason };
+    let api: Api<Secret> = Api::namespaced(client, namespace);
+    match timeout(WRITE_TIMEOUT, api.get_opt(name)).await {
+        Ok(Ok(secret)) => Ok(secret),
+        Ok(Err(kube::Error::Api(status))) => Err(failed(status.message.clone())),
+        Ok(Err(error)) => Err(failed(one_line(&error))),
+        Err(_) => Err(failed(format!("no answer from the API server within {} s", WRITE_TIMEOUT.as_secs()))),
     }
 }
 

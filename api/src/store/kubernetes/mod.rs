@@ -88,6 +88,11 @@ impl KubernetesStore {
         listing::list(self.client.clone(), kind).await
     }
 
+    /// One Secret, as it is now; `None`: it is not there.
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ListError> {
+        listing::secret(self.client.clone(), namespace, name).await
+    }
+
     /// Where ClusterIPs come from, as the API server names it when it refuses one from elsewhere.
     pub(super) async fn service_ranges(&self) -> Result<Vec<IpNet>, ListError> {
         service_range::service_ranges(&self.client).await
