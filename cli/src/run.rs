@@ -25,7 +25,7 @@ use tokio::sync::watch;
 /// restart: routers that have agreed to it keep the routes until their restart time is over. SIGINT withdraws everything.
 #[derive(clap::Args)]
 pub(crate) struct Flags {
-    /// The directory of manifests
+    /// The directory of manifests, or one file
     #[arg(long, value_name = "DIR")]
     manifests: PathBuf,
 
@@ -72,7 +72,8 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         return check(&manifests);
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let state = state.unwrap_or_else(|| manifests.join(".roadstead").join(&node));
+    let directory = if manifests.is_file() { manifests.parent().unwrap_or(Path::new(".")) } else { &manifests };
+    let state = state.unwrap_or_else(|| directory.join(".roadstead").join(&node));
     let socket = socket.unwrap_or_else(|| state.join("speaker.sock"));
     let pods = PodOptions {
         state: state.clone(),

@@ -295,10 +295,11 @@ spec: {address: 10.80.1.50, asn: 64617, prefix: 10.99.17.0/28, exports: [Pods, S
         speaker.args(["edge", "--config"]).arg(&config).arg("--state").arg(&state);
         speaker.arg("--socket").arg(directory.join("speaker.sock"));
         let mut stand = Process::start(scene, "stand", &speaker)?;
-        let to_host = ["10.99.17.0/28 proto 179"];
-        for node in 0..3 {
-            wait_until("the route to the host", SOON, || north.ensure_routes(node, &to_host))?;
+        let (straight, by_gateways) = (["10.99.17.0/28 via 10.80.1.50"], ["10.99.17.0/28 proto 179 nexthop via 10.80.1.11"]);
+        for gateway in 0..2 {
+            wait_until("the route to the host", SOON, || north.ensure_routes(gateway, &straight))?;
         }
+        wait_until("the route to the host", SOON, || north.ensure_routes(2, &by_gateways))?;
         let reaches = || -> Result<()> {
             exchange((&host, EDGE), (&north.nodes[2].machine, "10.1.3.10"))?;
             exchange((&north.nodes[2].machine, "10.1.3.10"), (&host, EDGE))
@@ -309,16 +310,20 @@ spec: {address: 10.80.1.50, asn: 64617, prefix: 10.99.17.0/28, exports: [Pods, S
         scene.step("the host and the pods reach each other");
 
         // It announces what is not its own: refused, said with both names, and its own prefix stays.
-        let hijack = "[10.99.17.0/28, 10.1.3.0/26, 10.99.18.0/28]";
-        std::fs::write(&config, printed.replace("podCIDRs:\n    - 10.99.17.0/28", &format!("podCIDRs: {hijack}")))?;
+        let more = |line: &str| match line.strip_suffix("- 10.99.17.0/28") {
+            Some(indent) => format!("{line}\n{indent}- 10.1.3.0/26\n{indent}- 10.99.18.0/28\n"),
+            None => format!("{line}\n"),
+        };
+        std::fs::write(&config, printed.lines().map(more).collect::<String>())?;
         wait_until("the refusal", SOON, || {
             let reports = north.plane.get("nodereports")?.to_string();
             ensure!(reports.contains("10.1.3.0/26") && reports.contains("EdgeHost stand-17"), "{reports}");
             ensure!(reports.contains("podCIDR of Node north-worker"), "{reports}");
             Ok(())
         })?;
-        north.ensure_routes(2, &to_host)?;
-        reaches()?;
+        north.ensure_routes(2, &by_gateways)?;
+        std::fs::write(&config, &printed)?;
+        wait_until("packets again", SOON, reaches)?;
         scene.step("what is not its own is refused, and names both");
 
         north.plane.kubectl("delete edgehost stand-17")?;

@@ -65,12 +65,6 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// The manifests are no directory.
-    #[error("manifests {}: is not a directory", path.display())]
-    NotADirectory {
-        /// What was given.
-        path: PathBuf,
-    },
     /// The state directory cannot be used.
     #[error("state directory {}: {source}", path.display())]
     State {
@@ -116,7 +110,7 @@ impl Shared {
 }
 
 impl DirectoryStore {
-    /// A store on the manifests in one directory, with its state in another, which is made where it is missing.
+    /// A store on the manifests in one directory or one file, with its state in another directory, which is made where it is missing.
     ///
     /// What stands in the manifests now is read before this returns; changes are noticed as long as a clone of the store or a watch
     /// of it lives.

@@ -217,10 +217,9 @@ fn directories_that_cannot_be_used_are_refused_in_words() {
     };
     let (manifests, state) = (scratch.manifests(), scratch.state());
     assert_eq!(
-        refusal(manifests.join("none"), state.clone()),
+        refusal(manifests.join("none"), state),
         "manifests manifests/none: No such file or directory (os error 2)"
     );
-    assert_eq!(refusal(manifests.join("a.yaml"), state), "manifests manifests/a.yaml: is not a directory");
     assert_eq!(
         refusal(manifests.clone(), manifests.join("a.yaml")),
         "state directory manifests/a.yaml: File exists (os error 17)"

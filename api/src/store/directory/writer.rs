@@ -51,9 +51,7 @@ pub(super) enum Looked {
 impl Writer {
     pub(super) fn open(manifests: PathBuf, state: PathBuf, view: &View) -> Result<Self, OpenError> {
         let unreadable = |source| OpenError::Manifests { path: manifests.clone(), source };
-        if !manifests.metadata().map_err(unreadable)?.is_dir() {
-            return Err(OpenError::NotADirectory { path: manifests });
-        }
+        manifests.metadata().map_err(unreadable)?;
         let directory = StateDirectory::open(state.clone())?;
         if manifests.canonicalize().ok() == state.canonicalize().ok() {
             return Err(OpenError::StateIsManifests { path: manifests });
