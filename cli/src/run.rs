@@ -72,8 +72,8 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         return check(&manifests);
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let directory = if manifests.is_file() { manifests.parent().unwrap_or(Path::new(".")) } else { &manifests };
-    let state = state.unwrap_or_else(|| directory.join(".roadstead").join(&node));
+    let directory = if manifests.is_file() { manifests.parent() } else { Some(manifests.as_path()) };
+    let state = state.unwrap_or_else(|| directory.unwrap_or(&manifests).join(".roadstead").join(&node));
     let socket = socket.unwrap_or_else(|| state.join("speaker.sock"));
     let pods = PodOptions {
         state: state.clone(),
