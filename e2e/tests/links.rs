@@ -295,7 +295,8 @@ spec: {address: 10.80.1.50, asn: 64617, prefix: 10.99.17.0/28, exports: [Pods, S
         speaker.args(["edge", "--config"]).arg(&config).arg("--state").arg(&state);
         speaker.arg("--socket").arg(directory.join("speaker.sock"));
         let mut stand = Process::start(scene, "stand", &speaker)?;
-        let (straight, by_gateways) = (["10.99.17.0/28 via 10.80.1.50"], ["10.99.17.0/28 proto 179 nexthop via 10.80.1.11"]);
+        let (straight, by_gateways) =
+            (["10.99.17.0/28 via 10.80.1.50"], ["10.99.17.0/28 proto 179 nexthop via 10.80.1.11"]);
         for gateway in 0..2 {
             wait_until("the route to the host", SOON, || north.ensure_routes(gateway, &straight))?;
         }
