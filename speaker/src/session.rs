@@ -1,6 +1,6 @@
 //! From a `BGPPeer` to the session that this node has with it, or the reason why it has none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl Surroundings<'_> {
             Some(kinds::AigpSession::Enabled) => AigpSession::Enabled,
             Some(kinds::AigpSession::Disabled) => AigpSession::Disabled,
         };
-        config.graceful_restart = peer.graceful_restart.map(|time| self.graceful_restart(peer, time));
+        config.graceful_restart = peer.graceful_restart.map(|time| self.graceful_restart(&config, time));
         config.bfd = peer.bfd.map(bfd);
         config.role = peer.role.map(role);
         config.connect = match peer.mode {
@@ -143,13 +143,10 @@ impl Surroundings<'_> {
     /// runs or not, until it reboots. A router that still keeps routes of ours has lost us within the restart time, and had heard
     /// us until the hold time before that; so a kernel that has run for longer has not rebooted meanwhile. Without a hold time
     /// nobody knows when that was.
-    fn graceful_restart(&self, peer: &Peer, restart_time: Duration) -> GracefulRestart {
-        let preserved = !peer.hold_time.is_zero() && self.uptime > restart_time + peer.hold_time;
-        let families = preserved.then(|| peer.families.iter().copied().map(family));
-        GracefulRestart {
-            forwarding_preserved: families.into_iter().flatten().collect(),
-            ..GracefulRestart::new(restart_time)
-        }
+    pub(crate) fn graceful_restart(&self, session: &PeerConfig, restart_time: Duration) -> GracefulRestart {
+        let preserved = !session.hold_time.is_zero() && self.uptime > restart_time + session.hold_time;
+        let forwarding_preserved = if preserved { session.families.clone() } else { BTreeSet::new() };
+        GracefulRestart { forwarding_preserved, ..GracefulRestart::new(restart_time) }
     }
 
     /// The password that a Secret holds.

@@ -70,6 +70,7 @@ pub struct Links {
     passed_on: BTreeSet<IpNet>,
     installed: BTreeMap<IpNet, BTreeSet<IpAddr>>,
     unmasqueraded: (BTreeSet<IpNet>, BTreeSet<IpNet>),
+    unmasqueraded_is_stale: bool,
     sessions_are_stale: bool,
 }
 
@@ -117,6 +118,7 @@ impl Links {
             passed_on: BTreeSet::new(),
             installed: BTreeMap::new(),
             unmasqueraded: Default::default(),
+            unmasqueraded_is_stale: false,
             sessions_are_stale: false,
         }
     }
@@ -183,23 +185,20 @@ impl Links {
                 );
                 self.hosts.insert(name, host);
                 self.touch_sessions();
-                self.touch_exports();
             }
             Object::Node(raw) => {
                 let (name, member) = (raw.metadata.name.clone().unwrap_or_default(), Member::new(raw));
                 let before = self.members.insert(name.clone(), member);
-                if before.as_ref() == self.members.get(&name) {
-                    return Ok(());
+                if before.as_ref() != self.members.get(&name) {
+                    self.touch_sessions();
                 }
-                self.touch_sessions();
-                self.touch_exports();
             }
             Object::ClusterNetwork(raw) => {
-                let network = Network::check(raw)?;
-                self.effective = Effective::of(raw);
-                self.network = Some(network);
-                self.touch_sessions();
-                self.touch_exports();
+                let now = (Some(Network::check(raw)?), Effective::of(raw));
+                if (&self.network, &self.effective) != (&now.0, &now.1) {
+                    (self.network, self.effective) = now;
+                    self.touch_sessions();
+                }
             }
             Object::AddressClaim(claim) => {
                 let owner = claim.spec.owners.first().filter(|owner| owner.kind == OwnerKind::Node);
@@ -222,17 +221,14 @@ impl Links {
                 self.hosts.remove(&key.name);
                 self.accept(Neighbour::Edge(key.name.clone()), Vec::new());
                 self.touch_sessions();
-                self.touch_exports();
             }
             Kind::Node => {
                 self.members.remove(&key.name);
                 self.touch_sessions();
-                self.touch_exports();
             }
             Kind::ClusterNetwork if key.name == Network::NAME => {
                 (self.network, self.effective) = (None, Effective::default());
                 self.touch_sessions();
-                self.touch_exports();
             }
             Kind::AddressClaim => {
                 self.set_block(Some(&key.name), None);
@@ -319,6 +315,7 @@ impl Links {
     }
 
     fn touch_exports(&mut self) {
+        self.unmasqueraded_is_stale = true;
         self.untold.extend(self.told.keys().cloned());
     }
 
@@ -342,6 +339,7 @@ impl Links {
     /// What has changed since this was last asked.
     pub fn changes(&mut self) -> LinkChanges {
         let kernel = self.judge();
+        self.unmasqueraded_is_stale |= !kernel.is_empty();
         LinkChanges { routes: self.announce(), kernel }
     }
 
@@ -352,6 +350,9 @@ impl Links {
 
     /// Between whom source addresses are kept, if that has changed since it was last asked: our pods, and what is accepted now.
     pub fn new_unmasqueraded(&mut self) -> Option<(BTreeSet<IpNet>, BTreeSet<IpNet>)> {
+        if !std::mem::take(&mut self.unmasqueraded_is_stale) {
+            return None;
+        }
         let of_nodes = self.members.values().flat_map(|member| member.pod_cidrs.iter().copied());
         let sources = of_nodes.chain(self.blocks.keys().copied()).collect();
         let now = (sources, self.installed.keys().copied().collect());

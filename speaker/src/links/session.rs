@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use roadstead_api::checked::{Excess, Link, MaxPrefixes};
 use roadstead_api::overlap::{LinkRefusal, Neighbour, links_in_force};
-use roadstead_bgp::{Asn, Connect, GracefulRestart, ImportPolicy, NextHops, PeerAsn, PeerConfig, PeerKey, PrefixRule};
+use roadstead_bgp::{Asn, Connect, ImportPolicy, NextHops, PeerAsn, PeerConfig, PeerKey, PrefixRule};
 
 use super::exports::advertisement_of;
 use super::{Counterpart, Host, Links};
@@ -136,10 +136,8 @@ impl Links {
                 config.keepalive = link.keepalive;
                 config.connect_retry = link.connect_retry;
                 config.import = import(link.accept.iter().map(|(_, net)| *net), link.max_prefixes);
-                config.graceful_restart = link.graceful_restart.map(|time| GracefulRestart {
-                    forwarding_preserved: config.families.clone(),
-                    ..GracefulRestart::new(time)
-                });
+                config.graceful_restart =
+                    link.graceful_restart.map(|time| surroundings.graceful_restart(&config, time));
                 config.bfd = link.bfd.map(bfd);
                 config.connect = if link.listen { Connect::Both } else { Connect::Dial };
                 config.transport.ttl = ttl(link.ttl);
