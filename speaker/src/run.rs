@@ -144,6 +144,7 @@ pub async fn run(store: Store, options: Options, shutdown: impl Future<Output = 
         listen_port: options.listen_port,
         listening: BTreeSet::new(),
         follows: false,
+        has_learned: false,
         fib: None,
         fib_news: None,
     };
@@ -180,6 +181,8 @@ struct Speaker {
     listening: BTreeSet<SocketAddr>,
     /// Whether learned routes are asked for: from the first link on.
     follows: bool,
+    /// Whether there may be some that have not been taken in.
+    has_learned: bool,
     /// Learned routes in the kernel, from the first link on.
     fib: Option<Fib>,
     fib_news: Option<watch::Receiver<Arc<FibStatus>>>,
@@ -221,15 +224,18 @@ impl Speaker {
                 }
                 event = engine_events.recv() => {
                     // The engine has put it into the log; here it is news for the report.
-                    if matches!(event.ok_or(driver::Stopped)?, EngineEvent::RoutesChanged | EngineEvent::Missed { .. }) {
-                        self.learn().await?;
-                    }
+                    self.has_learned |=
+                        matches!(event.ok_or(driver::Stopped)?, EngineEvent::RoutesChanged | EngineEvent::Missed { .. });
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
                 () = news(self.pods.as_ref()) => {
                     self.act().await?;
                     next_report = next_report.min(Instant::now() + REPORT_DELAY);
                     next_withdrawal = next_withdrawal.min(Instant::now() + WITHDRAWAL_LOOK);
+                }
+                () = std::future::ready(()), if self.has_learned => {
+                    self.learn().await?;
+                    next_report = next_report.min(Instant::now() + REPORT_DELAY);
                 }
                 () = kernel_news(self.fib_news.as_mut()) => {
                     self.look_at_kernel().await?;
@@ -286,19 +292,16 @@ impl Speaker {
         self.act_on_links().await
     }
 
-    /// Takes in which learned routes have changed.
+    /// Takes in which learned routes have changed, a batch at a time: whoever changes them without end keeps nothing else waiting.
     async fn learn(&mut self) -> Result<(), RunError> {
-        if !self.follows {
+        let changed = if self.follows { self.engine.changed_routes(BATCH).await? } else { Vec::new() };
+        // What changes from now on is said again.
+        self.has_learned = changed.len() == BATCH;
+        if changed.is_empty() {
             return Ok(());
         }
-        loop {
-            let changed = self.engine.changed_routes(BATCH).await?;
-            if changed.is_empty() {
-                return Ok(());
-            }
-            self.picture.links().handle_routes(changed);
-            self.act_on_links().await?;
-        }
+        self.picture.links().handle_routes(changed);
+        self.act_on_links().await
     }
 
     /// Tells what links have to be told, and has the kernel routed as they say.
@@ -307,7 +310,7 @@ impl Speaker {
             return Ok(());
         }
         if !self.follows && self.picture.links().is_wanted() {
-            self.follows = true;
+            (self.follows, self.has_learned) = (true, true);
             self.engine.follow_routes().await?;
             match fib::start(FibOptions { keep: ADOPTED }) {
                 Ok(fib) => {
@@ -367,6 +370,7 @@ impl Speaker {
         self.source.set_refused(refused.clone());
         self.refused = refused;
         self.picture.links().set_sessions(self.sessions.keys());
+        new_sessions.iter().for_each(|key| self.picture.links().renew_session(key));
         Ok(new_sessions)
     }
 

@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -53,7 +54,8 @@ impl Acceptance {
         }
     }
 
-    fn seniority(&self, other: &Self) -> Ordering {
+    /// Less: of what both accept this one has it. Edge hosts are this cluster's own, and so before links; else the older has it.
+    pub fn seniority(&self, other: &Self) -> Ordering {
         let rank = |acceptance: &Self| matches!(acceptance.from, Neighbour::Link(_));
         (rank(self), &self.created, &self.from).cmp(&(rank(other), &other.created, &other.from))
     }
@@ -129,6 +131,18 @@ pub enum Refusal {
         /// Where that is said.
         holder: Holder,
     },
+    /// Packets would go to somebody else.
+    #[error("{prefix} from {from} has the next hop {next_hop}, {whose}")]
+    NextHop {
+        /// What was announced.
+        prefix: IpNet,
+        /// By whom.
+        from: Neighbour,
+        /// Where packets would go.
+        next_hop: IpAddr,
+        /// What is wrong with that, in words.
+        whose: String,
+    },
     /// It has nothing to do with what is accepted.
     #[error("{prefix} is outside all that is accepted from {from}")]
     NotAccepted {
@@ -148,6 +162,7 @@ impl Refusal {
             Self::Ours { .. } => "OverlapsOurs",
             Self::Anothers { .. } => "OverlapsAnothers",
             Self::TooShort { .. } => "TooShort",
+            Self::NextHop { .. } => "NextHop",
             Self::NotAccepted { .. } => "NotAccepted",
         }
     }
@@ -184,6 +199,17 @@ impl Border {
             (None, Some(accepted)) => Ok(Accepted { within: accepted.prefix, class: accepted.holder.class }),
             (None, None) => Err(Box::new(self.not_accepted(from, prefix))),
         }
+    }
+
+    /// Whether packets may go where a neighbour says: to no node of ours, which would send them back.
+    pub fn judge_next_hop(&self, from: &Neighbour, prefix: IpNet, next_hop: IpAddr) -> Result<(), Box<Refusal>> {
+        let host = IpNet::from(next_hop);
+        let mut holders = self.own.covering(host).filter(|held| held.prefix == host).map(|held| held.holder);
+        let node = holders.find(|holder| matches!(holder.holding, Holding::NodeAddress(_)));
+        node.map_or(Ok(()), |holder| {
+            let (from, whose) = (from.clone(), format!("{holder}, which is here"));
+            Err(Box::new(Refusal::NextHop { prefix, from, next_hop, whose }))
+        })
     }
 
     /// What speaks against a prefix, be it accepted or not.

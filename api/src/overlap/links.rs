@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Holder, Territory};
+use super::{Held, Holder, Holding, Territory};
 use crate::checked::{Link, Network};
 
 /// Who this cluster is.
@@ -115,7 +115,8 @@ fn judge(link: &Link, this: &Identity, own: &Territory, in_force: &[&Link]) -> R
     for endpoint in &link.endpoints {
         let address = endpoint.ip();
         let host = IpNet::from(address);
-        if let Some(held) = own.covering(host).find(|held| held.prefix == host) {
+        let is_node = |held: &Held<'_>| held.prefix == host && matches!(held.holder.holding, Holding::NodeAddress(_));
+        if let Some(held) = own.covering(host).find(is_node) {
             return Err(LinkRefusal::OwnAddress { address, holder: Box::new(held.holder.clone()) });
         }
     }
@@ -145,7 +146,6 @@ pub fn derived_asn(uid: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::kinds::ClusterLink;
-    use crate::overlap::Holding;
 
     fn link(name: &str, created: &str, cluster: &str, asn: u32, endpoint: &str) -> Link {
         let spec = format!(r#"{{"remoteCluster":"{cluster}","remoteASN":{asn},"endpoints":["{endpoint}"]}}"#);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use roadstead_api::checked::{self, EdgePrefix, Network};
 use roadstead_api::kinds::{self, CidrText, RouteClass};
 use roadstead_api::store::{Kind, Object};
@@ -28,6 +29,9 @@ pub(crate) struct EdgeConfigFlags {
     #[arg(long, value_name = "NAMESPACE", default_value = "roadstead-system")]
     namespace: String,
 }
+
+/// Where `roadstead-speaker edge` looks for the Secret.
+const EDGE_NAMESPACE: &str = "roadstead-system";
 
 const KINDS: [Kind; 3] = [Kind::ClusterNetwork, Kind::EdgeHost, Kind::Node];
 
@@ -63,7 +67,7 @@ pub(crate) async fn edge_config(flags: EdgeConfigFlags) -> anyhow::Result<ExitCo
             }
         };
     let mut out = std::io::stdout().lock();
-    for object in manifests(&checked, host, &objects, password, &namespace)? {
+    for object in manifests(&checked, host, &objects, password)? {
         writeln!(out, "---\n{}", serde_saphyr::to_string(&object)?.trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -75,7 +79,6 @@ fn manifests(
     raw: &kinds::EdgeHost,
     objects: &[Object],
     password: Option<String>,
-    namespace: &str,
 ) -> anyhow::Result<Vec<Value>> {
     let name = &host.name;
     let prefix = match &host.prefix {
@@ -95,8 +98,18 @@ fn manifests(
     let derived = status.asn.and_then(|asn| u32::try_from(asn.0).ok());
     let asn = declared.asn.or(derived).context("ClusterNetwork default has no ASN: give spec.asn")?;
     let accept = |class: RouteClass, declared: &[CidrText], found: &[CidrText]| -> Vec<CidrText> {
-        let given = if declared.is_empty() { found } else { declared };
-        if host.exports.contains(&class) { given.to_vec() } else { Vec::new() }
+        if !host.exports.contains(&class) {
+            return Vec::new();
+        }
+        // What is in use counts, whatever was declared; what was declared takes most of it along.
+        let nets =
+            |texts: &[CidrText]| texts.iter().filter_map(|text| text.0.parse::<IpNet>().ok()).collect::<Vec<_>>();
+        let mut accepted = nets(declared);
+        let outside = nets(found).into_iter().filter(|net| !accepted.iter().any(|wide| wide.contains(net)));
+        let outside: Vec<IpNet> = outside.collect();
+        accepted.retain(|net| !outside.iter().any(|wide| wide.contains(net)));
+        accepted.extend(outside);
+        accepted.into_iter().map(|net| CidrText(net.to_string())).collect()
     };
     let spec = &network.spec;
     let (pods, services, load_balancers) = (
@@ -134,8 +147,10 @@ fn manifests(
     ];
     if let Some(password) = password {
         link["passwordSecret"] = json!({ "name": name });
-        all.push(json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": namespace },
-                         "type": "kubernetes.io/basic-auth", "stringData": { "password": password } }));
+        all.push(
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": EDGE_NAMESPACE },
+                         "type": "kubernetes.io/basic-auth", "stringData": { "password": password } }),
+        );
     }
     all.push(
         json!({ "apiVersion": api_version, "kind": "ClusterLink", "metadata": { "name": cluster }, "spec": link }),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use roadstead_api::checked::{Advertisement, LoadBalancerSource, Network, PeerChoice, RouteSettings};
 use roadstead_api::kinds::{LinkNextHop, RouteClass};
 use roadstead_api::overlap::Neighbour;
-use roadstead_bgp::{LargeCommunity, NextHops, PeerKey, RouteAttributes, RouteChange};
+use roadstead_bgp::{Community, LargeCommunity, NextHops, PeerKey, RouteAttributes, RouteChange};
 
 use super::{Counterpart, Links};
 
@@ -65,17 +65,20 @@ impl Links {
         for key in keys {
             let Some(counterpart) = Counterpart::of(&key) else { continue };
             let mut wanted: BTreeMap<IpNet, Option<Arc<RouteAttributes>>> = BTreeMap::new();
-            let own = self.own_routes(&counterpart);
             if untold.contains(&key) {
+                let own = self.own_routes(&counterpart);
                 // What is not wanted any more, what is, and what was learnt.
                 wanted.extend(self.told[&key].keys().map(|net| (*net, None)));
                 for net in self.learned.keys() {
                     wanted.insert(*net, self.learned_route(&counterpart, *net));
                 }
-                wanted.extend(own.into_iter().map(|(net, route)| (net, Some(route))));
+                wanted.extend(own.iter().map(|(net, route)| (*net, Some(Arc::clone(route)))));
+                self.own.insert(key.clone(), own);
             } else {
+                let own = self.own.get(&key);
                 for net in &passed_on {
-                    let route = own.get(net).cloned().or_else(|| self.learned_route(&counterpart, *net));
+                    let route =
+                        own.and_then(|own| own.get(net)).cloned().or_else(|| self.learned_route(&counterpart, *net));
                     wanted.insert(*net, route);
                 }
             }
@@ -158,9 +161,15 @@ impl Links {
         if chosen.is_internal {
             return None;
         }
+        // RFC 1997: well-known communities bind whoever gets them.
+        let communities = &chosen.attributes.communities;
+        let stays = communities.contains(&Community::NO_ADVERTISE);
+        let stays_here = stays || communities.contains(&Community::NO_EXPORT) || chosen.only_to_customer;
         let passes = match (counterpart, &chosen.from) {
-            (Counterpart::Node(_), _) => true,
-            (Counterpart::Link { link: to, .. }, Neighbour::Link(from)) => to != from && self.is_transit(from, to),
+            (Counterpart::Node(_), _) => !stays,
+            (Counterpart::Link { link: to, .. }, Neighbour::Link(from)) => {
+                to != from && !stays_here && self.is_transit(from, to)
+            }
             (Counterpart::Link { .. } | Counterpart::Edge(_), _) => false,
         };
         passes.then(|| Arc::clone(&chosen.attributes))

@@ -11,6 +11,12 @@ use roadstead_bgp::{ChangedRoute, ExplainedPath, NextHops, RouteAttributes, Verd
 
 use super::{Counterpart, Links};
 
+/// What is kept of a path stands once for each prefix, so another cluster must not decide how much that is. No path between clusters
+/// is so long.
+const LONGEST_PATH: usize = 64;
+/// More communities than these are not passed on.
+const MOST_COMMUNITIES: usize = 32;
+
 /// A prefix that somebody tells, and what was made of it.
 #[derive(Debug, Default)]
 pub(super) struct Destination {
@@ -26,6 +32,8 @@ struct Path {
     /// As good as the best.
     is_equal: bool,
     attributes: Arc<RouteAttributes>,
+    /// It is marked to go down to customers only (RFC 9234).
+    only_to_customer: bool,
 }
 
 /// What was made of a prefix.
@@ -47,6 +55,7 @@ pub(super) struct Chosen {
     /// It was told by a gateway of this cluster.
     pub(super) is_internal: bool,
     pub(super) attributes: Arc<RouteAttributes>,
+    pub(super) only_to_customer: bool,
     next_hops: BTreeSet<IpAddr>,
 }
 
@@ -98,7 +107,8 @@ impl Links {
             let Some(destination) = self.learned.get(&prefix) else { continue };
             let outcome = self.judged(prefix, destination);
             if let (Outcome::Refused(_, refusal), false) = (&outcome, destination.is_refused_as(&outcome)) {
-                tracing::warn!("{refusal}");
+                // Whoever is refused could repeat itself for ever; the status and `roadstead status` say it.
+                tracing::debug!("{refusal}");
             }
             let next_hops = match &outcome {
                 Outcome::Used(chosen) => chosen.next_hops.clone(),
@@ -130,7 +140,9 @@ impl Links {
         let mut observed = None;
         for (index, path) in destination.paths.iter().enumerate() {
             let Some(from) = self.neighbour(path, prefix) else { continue };
-            if let Err(refusal) = self.border.judge(&from, prefix) {
+            if let Err(refusal) =
+                self.border.judge(&from, prefix).and_then(|_| self.judge_next_hop(&from, prefix, path))
+            {
                 refused.get_or_insert((from, refusal));
                 continue;
             }
@@ -146,12 +158,32 @@ impl Links {
             let next_hops = std::iter::once(path).chain(as_good).map(|path| path.next_hop).collect();
             let is_internal = matches!(path.counterpart, Counterpart::Node(_));
             let attributes = Arc::clone(&path.attributes);
-            return Outcome::Used(Chosen { from, is_internal, attributes, next_hops });
+            let only_to_customer = path.only_to_customer;
+            return Outcome::Used(Chosen { from, is_internal, attributes, only_to_customer, next_hops });
         }
         match (observed, refused) {
             (Some(from), _) => Outcome::Observed(from),
             (None, Some((from, refusal))) => Outcome::Refused(from, refusal),
             (None, None) => Outcome::None,
+        }
+    }
+
+    fn judge_next_hop(&self, from: &Neighbour, prefix: IpNet, path: &Path) -> Result<(), Box<Refusal>> {
+        let next_hop = path.next_hop;
+        match &path.counterpart {
+            // A gateway of ours says itself.
+            Counterpart::Node(_) => Ok(()),
+            Counterpart::Link { .. } => self.border.judge_next_hop(from, prefix, next_hop),
+            Counterpart::Edge(host) => {
+                let own = self.hosts.get(host).map(|host| host.host.address);
+                match own.filter(|own| own.is_ipv4() == next_hop.is_ipv4() && *own != next_hop) {
+                    None => self.border.judge_next_hop(from, prefix, next_hop),
+                    Some(own) => {
+                        let (from, whose) = (from.clone(), format!("and spec.address is {own}"));
+                        Err(Box::new(Refusal::NextHop { prefix, from, next_hop, whose }))
+                    }
+                }
+            }
         }
     }
 
@@ -161,9 +193,8 @@ impl Links {
             Counterpart::Link { link, .. } => Some(Neighbour::Link(link.clone())),
             Counterpart::Edge(host) => Some(Neighbour::Edge(host.clone())),
             Counterpart::Node(_) => {
-                let covering = self.border.neighbours().covering(prefix);
-                let eldest = covering.map(|held| held.holder).min_by_key(|holder| (&holder.created, &holder.from));
-                eldest.map(|acceptance| acceptance.from.clone())
+                let covering = self.border.neighbours().covering(prefix).map(|held| held.holder);
+                covering.min_by(|one, other| one.seniority(other)).map(|acceptance| acceptance.from.clone())
             }
         }
     }
@@ -217,12 +248,12 @@ impl Destination {
 /// A path of a session of a link; those of routers are not ours to install.
 fn path(ExplainedPath { path, verdict }: ExplainedPath) -> Option<Path> {
     let counterpart = Counterpart::of(&path.peer)?;
-    if verdict == Verdict::Unreachable {
+    if verdict == Verdict::Unreachable || path.as_path.0.len() > LONGEST_PATH {
         return None;
     }
     let attributes = RouteAttributes {
-        communities: path.communities,
-        large_communities: path.large_communities,
+        communities: path.communities.into_iter().take(MOST_COMMUNITIES).collect(),
+        large_communities: path.large_communities.into_iter().take(MOST_COMMUNITIES).collect(),
         as_path: path.as_path,
         next_hops: NextHops::default(),
         ..RouteAttributes::default()
@@ -232,5 +263,6 @@ fn path(ExplainedPath { path, verdict }: ExplainedPath) -> Option<Path> {
         next_hop: path.next_hop,
         is_equal: matches!(verdict, Verdict::Best | Verdict::Equal(_)),
         attributes: Arc::new(attributes),
+        only_to_customer: path.only_to_customer.is_some(),
     })
 }

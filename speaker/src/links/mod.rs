@@ -65,6 +65,8 @@ pub struct Links {
     unjudged: BTreeSet<IpNet>,
     /// The sessions that there are, and what was told on each.
     told: BTreeMap<PeerKey, BTreeMap<IpNet, Arc<RouteAttributes>>>,
+    /// What of this cluster's own is told on each, as it was when that was last worked out.
+    own: BTreeMap<PeerKey, BTreeMap<IpNet, Arc<RouteAttributes>>>,
     /// Sessions that all has to be told on again, and prefixes that may have changed for all.
     untold: BTreeSet<PeerKey>,
     passed_on: BTreeSet<IpNet>,
@@ -114,6 +116,7 @@ impl Links {
             learned_where: overlap::Territory::default(),
             unjudged: BTreeSet::new(),
             told: BTreeMap::new(),
+            own: BTreeMap::new(),
             untold: BTreeSet::new(),
             passed_on: BTreeSet::new(),
             installed: BTreeMap::new(),
@@ -161,11 +164,7 @@ impl Links {
                 if self.links.get(&link.name) == Some(&link) {
                     return Ok(());
                 }
-                let (name, created) = (link.name.clone(), &link.created);
-                let accept = |class, within| (within, acceptance(created, Neighbour::Link(name.clone()), Some(class)));
-                let accepted = link.accept.iter().map(|(class, net)| accept(*class, *net)).collect();
-                self.accept(Neighbour::Link(name.clone()), accepted);
-                self.links.insert(name, link);
+                self.links.insert(link.name.clone(), link);
                 self.touch_sessions();
             }
             Object::EdgeHost(raw) => {
@@ -300,6 +299,26 @@ impl Links {
         }
     }
 
+    /// What links accept, those that are in force: the others stand in nobody's way.
+    fn accept_links(&mut self) {
+        let verdicts = overlap::links_in_force(self.links.values(), &self.identity(), self.border.own());
+        let in_force = |link: &Link| verdicts.get(&link.name).is_some_and(Result::is_ok);
+        let accepted = |link: &Link| {
+            let from = Neighbour::Link(link.name.clone());
+            let accept = |(class, within): &(kinds::RouteClass, IpNet)| {
+                (*within, acceptance(&link.created, from.clone(), Some(*class)))
+            };
+            let accepted = if in_force(link) { link.accept.iter().map(accept).collect() } else { Vec::new() };
+            (from, accepted)
+        };
+        let all: Vec<(Neighbour, Vec<(IpNet, Acceptance)>)> = self.links.values().map(accepted).collect();
+        for (from, accepted) in all {
+            if self.accepted.get(&from).map_or(&[][..], Vec::as_slice) != accepted {
+                self.accept(from, accepted);
+            }
+        }
+    }
+
     fn rejudge(&mut self, range: AddressRange) {
         for net in overlap::prefixes(range) {
             self.unjudged.extend(self.learned_where.overlaps(net).map(|held| held.prefix));
@@ -308,6 +327,7 @@ impl Links {
 
     fn touch_sessions(&mut self) {
         self.sessions_are_stale = true;
+        self.accept_links();
         // Who tells, and to whom, may have changed with it.
         self.touch_exports();
         self.passed_on.extend(self.learned.keys());
@@ -328,11 +348,20 @@ impl Links {
     pub fn set_sessions<'a>(&mut self, keys: impl Iterator<Item = &'a PeerKey>) {
         let now: BTreeSet<&PeerKey> = keys.filter(|key| Counterpart::of(key).is_some()).collect();
         self.told.retain(|key, _| now.contains(key));
+        self.own.retain(|key, _| now.contains(key));
         for key in now {
             if !self.told.contains_key(key) {
                 self.told.insert(key.clone(), BTreeMap::new());
                 self.untold.insert(key.clone());
             }
+        }
+    }
+
+    /// The engine knows nothing of what was told on this session: it is new there.
+    pub fn renew_session(&mut self, key: &PeerKey) {
+        if let Some(told) = self.told.get_mut(key) {
+            told.clear();
+            self.untold.insert(key.clone());
         }
     }
 
@@ -356,7 +385,9 @@ impl Links {
         let of_nodes = self.members.values().flat_map(|member| member.pod_cidrs.iter().copied());
         let sources = of_nodes.chain(self.blocks.keys().copied()).collect();
         let now = (sources, self.installed.keys().copied().collect());
-        if now == self.unmasqueraded {
+        let has_none = |(_, destinations): &(BTreeSet<IpNet>, BTreeSet<IpNet>)| destinations.is_empty();
+        // Nothing was ever said: what a former run has left stays until it is known what is accepted.
+        if now == self.unmasqueraded || (has_none(&now) && has_none(&self.unmasqueraded)) {
             return None;
         }
         self.unmasqueraded.clone_from(&now);

@@ -41,6 +41,8 @@ pub enum NoSession {
 
 /// Inside the cluster, where nobody asks for other times: a gateway that is gone is noticed in seconds.
 const INTERNAL_HOLD_TIME: Duration = Duration::from_secs(9);
+/// What a prefix too many costs another cluster, or a host outside.
+const CLOSE: Excess = Excess::Close { restart: Some(Duration::from_secs(300)) };
 /// Hosts outside are many, and small.
 const EDGE_MAX_PREFIXES: u32 = 256;
 
@@ -113,10 +115,24 @@ impl Links {
             let Some((source, remote)) = ends else { continue };
             // Gateways are dialled; of two of them one dials.
             let dials = !is_gateway || (self.is_gateway(name) && own.name > *name);
-            let wanted = Wanted::Node { source, remote, dials };
+            let tells = self.is_gateway(name);
+            let wanted = Wanted::Node { source, remote, dials, tells };
             all.insert(Counterpart::Node(name.clone()).key(), (remote.to_string(), Ok(wanted)));
         }
         all
+    }
+
+    /// What a gateway may tell its cluster: whatever it takes itself. A prefix too many costs itself and not the session, on which
+    /// everything else depends.
+    fn import_inside(&self) -> ImportPolicy {
+        let accepted: BTreeSet<IpNet> = self.accepted.values().flatten().map(|(net, _)| *net).collect();
+        let of_link = |link: &Link| {
+            let gateways = u32::try_from(link.endpoints.len()).unwrap_or(u32::MAX);
+            link.max_prefixes.saturating_mul(gateways)
+        };
+        let of_links = self.links.values().map(of_link).fold(0, u32::saturating_add);
+        let of_hosts = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX).saturating_mul(EDGE_MAX_PREFIXES);
+        import(accepted, of_links.saturating_add(of_hosts).max(1), Excess::Drop)
     }
 
     fn config(
@@ -135,11 +151,16 @@ impl Links {
                 config.hold_time = link.hold_time;
                 config.keepalive = link.keepalive;
                 config.connect_retry = link.connect_retry;
-                config.import = import(link.accept.iter().map(|(_, net)| *net), link.max_prefixes);
+                config.import = import(link.accept.iter().map(|(_, net)| *net), link.max_prefixes, CLOSE);
                 config.graceful_restart =
                     link.graceful_restart.map(|time| surroundings.graceful_restart(&config, time));
                 config.bfd = link.bfd.map(bfd);
                 config.connect = if link.listen { Connect::Both } else { Connect::Dial };
+                if !link.listen {
+                    // Whoever is only dialled knows us by this address.
+                    let (ipv4, ipv6) = (node.ipv4.map(IpAddr::V4), node.ipv6.map(IpAddr::V6));
+                    config.transport.source = if endpoint.is_ipv4() { ipv4 } else { ipv6 };
+                }
                 config.transport.ttl = ttl(link.ttl);
                 config.transport.password = link.password.as_ref().map(|key| surroundings.password(key)).transpose()?;
                 config
@@ -147,22 +168,23 @@ impl Links {
             Wanted::Edge(host, prefix) => {
                 let remote = SocketAddr::new(host.address, listen_port);
                 let mut config = PeerConfig::new(own, PeerAsn::Exactly(Asn(host.asn)), node.router_id(), remote);
-                config.import = import([*prefix], EDGE_MAX_PREFIXES);
+                config.import = import([*prefix], EDGE_MAX_PREFIXES, CLOSE);
                 config.bfd = host.bfd.map(bfd);
                 config.connect = Connect::Passive;
                 config.transport.ttl = ttl(host.ttl);
                 config.transport.password = host.password.as_ref().map(|key| surroundings.password(key)).transpose()?;
                 config
             }
-            Wanted::Node { source, remote, dials } => {
+            Wanted::Node { source, remote, dials, tells } => {
                 let remote = SocketAddr::new(*remote, listen_port);
                 let mut config = PeerConfig::new(own, PeerAsn::Internal, node.router_id(), remote);
                 config.hold_time = INTERNAL_HOLD_TIME;
                 config.connect_retry = Duration::from_secs(1);
-                let accepted: BTreeSet<IpNet> = self.accepted.values().flatten().map(|(net, _)| *net).collect();
-                let limit: u32 = self.links.values().map(|link| link.max_prefixes).sum();
-                let edges = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX).saturating_mul(EDGE_MAX_PREFIXES);
-                config.import = import(accepted, limit.saturating_add(edges).max(1));
+                if *tells {
+                    config.import = self.import_inside();
+                }
+                let restart = self.links.values().find_map(|link| link.graceful_restart);
+                config.graceful_restart = restart.map(|time| surroundings.graceful_restart(&config, time));
                 // Whoever wants to know soon that another cluster's gateway is gone wants to know it of its own too.
                 config.bfd = self.links.values().find_map(|link| link.bfd).map(|given| {
                     let minimum_ttl = Some(given.minimum_ttl.unwrap_or(1));
@@ -200,16 +222,21 @@ fn audience(key: &PeerKey) -> Audience {
 enum Wanted<'a> {
     Link(&'a Link, SocketAddr),
     Edge(&'a roadstead_api::checked::EdgeHost, IpNet),
-    Node { source: IpAddr, remote: IpAddr, dials: bool },
+    /// `tells`: it is a gateway; other nodes have nothing to tell.
+    Node {
+        source: IpAddr,
+        remote: IpAddr,
+        dials: bool,
+        tells: bool,
+    },
 }
 
 /// These and longer ones.
-fn import(accept: impl IntoIterator<Item = IpNet>, limit: u32) -> ImportPolicy {
+fn import(accept: impl IntoIterator<Item = IpNet>, limit: u32, excess: Excess) -> ImportPolicy {
     let longer = |net: IpNet| PrefixRule { prefix: net, ge: None, le: Some(net.max_prefix_len()) };
-    let close = Excess::Close { restart: Some(Duration::from_secs(300)) };
     ImportPolicy {
         accept: accept.into_iter().map(longer).collect(),
-        max_prefixes: Some(max_prefixes(MaxPrefixes { limit, warn_at: 75, excess: close })),
+        max_prefixes: Some(max_prefixes(MaxPrefixes { limit, warn_at: 75, excess })),
         ..ImportPolicy::default()
     }
 }

@@ -314,3 +314,60 @@ fn what_was_told_goes_with_the_session_and_is_told_again_on_the_next() {
         "link/south/192.0.2.22+10.12.0.0/16",
     ]);
 }
+
+#[test]
+fn packets_are_not_sent_to_ourselves() {
+    let mut story = Story::of("gw1");
+    story.links.changes();
+    story.learn("10.2.1.0/24", &[(SOUTH, "10.80.1.12")]);
+    story.check(&[]);
+    let refused = &story.links.counts()[&Neighbour::Link("south".to_owned())].refused;
+    let text = refused.values().next().unwrap();
+    assert!(text.contains("next hop 10.80.1.12, address of Node gw2"), "{text}");
+    // The other path is in order.
+    story.learn("10.2.1.0/24", &[(SOUTH, "10.80.1.12"), (SOUTH_TOO, "192.0.2.22")]);
+    story.check(&["10.2.1.0/24>192.0.2.22", "node/gw2+10.2.1.0/24", "node/w+10.2.1.0/24"]);
+}
+
+#[test]
+fn a_link_that_is_not_in_force_stands_in_nobodys_way() {
+    let mut story = Story::of("gw1");
+    // Its ASN is ours; it accepts what the second link accepts, and is older by its name.
+    story.link("a-mistake", 64501, json!({ "acceptCIDRs": { "pods": ["10.2.0.0/16"] } }));
+    story.connect();
+    story.links.changes();
+    story.learn("10.2.1.0/24", &[(SOUTH, "192.0.2.21")]);
+    story.check(&["10.2.1.0/24>192.0.2.21", "node/gw2+10.2.1.0/24", "node/w+10.2.1.0/24"]);
+}
+
+#[test]
+fn an_edge_host_is_before_an_older_link_on_every_node() {
+    for (node, peer, next_hop) in [("gw1", "edge/stand", "10.80.1.50"), ("w", "node/gw1", "10.80.1.11")] {
+        let mut story = Story::of(node);
+        let spec = json!({ "address": "10.80.1.50", "asn": 64617, "prefix": "10.2.17.0/28" });
+        story.apply(kinds::EdgeHost::new("stand", serde_json::from_value(spec).unwrap()));
+        story.connect();
+        story.links.changes();
+        story.learn("10.2.17.0/28", &[(peer, next_hop)]);
+        let LinkChanges { kernel, .. } = story.links.changes();
+        assert_eq!(kernel.len(), 1, "{node}");
+    }
+    // It may send packets to itself alone.
+    let mut story = Story::of("gw1");
+    let spec = json!({ "address": "10.80.1.50", "asn": 64617, "prefix": "10.2.17.0/28" });
+    story.apply(kinds::EdgeHost::new("stand", serde_json::from_value(spec).unwrap()));
+    story.connect();
+    story.links.changes();
+    story.learn("10.2.17.0/28", &[("edge/stand", "10.80.1.51")]);
+    story.check(&[]);
+}
+
+#[test]
+fn gateways_hear_nothing_from_nodes_and_bear_more_than_one_session_of_a_link_may_bring() {
+    let sessions = Story::of("gw1").sessions().wanted;
+    let import = |key: &str| sessions[&PeerKey::from(key)].0.import.clone();
+    assert!(import("node/w").accept.is_empty());
+    assert!(!import("node/gw2").accept.is_empty());
+    let limit = |key: &str| import(key).max_prefixes.map(|max| max.limit);
+    assert_eq!((limit(SOUTH), limit("node/gw2")), (Some(10_000), Some(20_000)));
+}
