@@ -170,6 +170,9 @@ fn keeps(scene: &Scene) -> Result<()> {
     ensure!(all.len() == 8, "an address was given twice: {all:?}");
     scene.step("on another node it has what is legal there");
 
+    // Before it runs the node before keeps what it had: the counts have to show that, or it would not be seen to go.
+    stage.wait_for_allocated(["2", "3", "3", "2"])?;
+
     // The kubelet says that it runs; so what the node before has kept for it is free.
     let running = json!({ "status": { "phase": "Running", "podIP": "10.64.0.9", "podIPs": [{ "ip": "10.64.0.9" }] } })
         .to_string();
