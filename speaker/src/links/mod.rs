@@ -188,6 +188,8 @@ impl Links {
             Object::Node(raw) => {
                 let (name, member) = (raw.metadata.name.clone().unwrap_or_default(), Member::new(raw));
                 let before = self.members.insert(name.clone(), member);
+                // Whether a link leads to a node of ours is read there.
+                self.occupy(ObjectKey::from(object), overlap::used_by(object));
                 if before.as_ref() != self.members.get(&name) {
                     self.touch_sessions();
                 }
@@ -210,6 +212,7 @@ impl Links {
     }
 
     fn delete(&mut self, key: &ObjectKey) {
+        self.occupy(key.clone(), Vec::new());
         match key.kind {
             Kind::ClusterLink => {
                 self.links.remove(&key.name);
@@ -234,7 +237,6 @@ impl Links {
             }
             _ => {}
         }
-        self.occupy(key.clone(), Vec::new());
     }
 
     /// Which node has a block, by the claim's name.

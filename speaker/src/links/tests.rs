@@ -371,3 +371,18 @@ fn gateways_hear_nothing_from_nodes_and_bear_more_than_one_session_of_a_link_may
     let limit = |key: &str| import(key).max_prefixes.map(|max| max.limit);
     assert_eq!((limit(SOUTH), limit("node/gw2")), (Some(10_000), Some(20_000)));
 }
+
+#[test]
+fn a_node_that_comes_later_puts_a_link_to_itself_out_of_force() {
+    let mut story = Story::of("gw1");
+    story.link("west", 64503, json!({ "endpoints": ["10.80.1.14"], "acceptCIDRs": { "pods": ["10.3.0.0/16"] } }));
+    assert!(story.links.accepted.contains_key(&Neighbour::Link("west".to_owned())));
+    story.node(json!({
+        "metadata": { "name": "late" },
+        "status": { "addresses": [{ "type": "InternalIP", "address": "10.80.1.14" }] },
+    }));
+    assert!(!story.links.accepted.contains_key(&Neighbour::Link("west".to_owned())));
+    let late = ObjectKey { kind: Kind::Node, namespace: String::new(), name: "late".to_owned() };
+    story.links.handle(&Event::Deleted(late, String::new())).unwrap();
+    assert!(story.links.accepted.contains_key(&Neighbour::Link("west".to_owned())));
+}
